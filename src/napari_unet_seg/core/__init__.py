@@ -1,0 +1,4 @@
+"""Arrays, network, weights, training, prediction, objects, metrics, models.
+
+Nothing in here imports napari, Qt or magicgui.
+"""

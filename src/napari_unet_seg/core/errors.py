@@ -1,0 +1,30 @@
+"""Every error that this package raises on purpose; each message is one sentence for the person.
+
+A message says what happened, to which layer or file, and what to try.
+"""
+
+from __future__ import annotations
+
+
+class UNetSegError(Exception):
+    """Base of all errors of this package: catching it catches them all."""
+
+
+class InputError(UNetSegError):
+    """What was given cannot be used; nothing was started."""
+
+
+class ModelFileError(InputError):
+    """A model file is unknown, damaged, or not one of ours."""
+
+
+class OutputError(InputError):
+    """A result cannot be written where it was asked for; nothing was started."""
+
+
+class TrainingDivergedError(UNetSegError):
+    """The loss or a gradient became NaN or infinite; the last good weights were kept."""
+
+
+class OutOfMemoryError(UNetSegError):
+    """Not even the smallest tile or batch fits the memory of the device."""
