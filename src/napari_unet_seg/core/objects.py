@@ -1,0 +1,292 @@
+"""From probabilities to objects: threshold, fill holes, drop specks, cut where objects touch.
+
+Everything here is a pure function of the probabilities, so changing a setting never needs the network again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from napari_unet_seg.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+Task = Literal["instances", "classes"]
+
+_EIGHT = np.ones((3, 3), bool)
+# One of each pair of opposite directions: every pair of 8-neighbours is met once.
+_HALF_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+_NEIGHBOURS = _HALF_NEIGHBOURS + tuple((-dy, -dx) for dy, dx in _HALF_NEIGHBOURS)
+# Uncertain pixels make a neck thinner than its width alone says: the height is distance × P².
+_PROBABILITY_POWER = 2
+_SMOOTHING_PX = 1.0
+_NM2_PER_UM2 = 1e6
+
+
+@dataclass(frozen=True)
+class ObjectSettings:
+    """How probabilities become objects; sizes and distances are on the image's own pixel grid.
+
+    Parameters
+    ----------
+    threshold
+        A pixel is foreground where P(foreground) is above this (0 to 1).
+    min_size_px
+        Objects with fewer pixels in their plane are dropped.
+    min_size_um2
+        The same in square micrometres; used instead of `min_size_px` when the pixel size is known.
+    fill_holes
+        Fill background that lies inside one object.
+    split_touching
+        0 never cuts; otherwise an object is cut where its neck is thinner than this fraction of the thinner
+        of the two bodies that it joins (0.5: half as thick). 1 cuts at every waist.
+    """
+
+    threshold: float = 0.5
+    min_size_px: int = 20
+    min_size_um2: float | None = None
+    fill_holes: bool = True
+    split_touching: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing.
+
+        Raises
+        ------
+        InputError
+            When a fraction is outside 0 to 1, or a size is negative.
+        """
+        for name in ("threshold", "split_touching"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}: choose a number from 0 to 1.")
+        for name in ("min_size_px", "min_size_um2"):
+            size = getattr(self, name)
+            if size is not None and not 0 <= size < math.inf:
+                raise InputError(f"{name} is {size}: choose 0 (keep everything) or more.")
+
+    def smallest_px(self, pixel_size_nm: float | tuple[float, ...] | None = None) -> float:
+        """Smallest area that is kept, in pixels, for pixels of this size (nm, or (…, Y, X) nm)."""
+        if self.min_size_um2 is None or pixel_size_nm is None:
+            return self.min_size_px
+        y_nm, x_nm = np.broadcast_to(np.atleast_1d(pixel_size_nm)[-2:], 2)
+        return float(self.min_size_um2 * _NM2_PER_UM2 / (y_nm * x_nm))
+
+
+def objects_from_probabilities(
+    foreground: NDArray[np.floating[Any]],
+    settings: ObjectSettings = ObjectSettings(),
+    *,
+    pixel_size_nm: float | tuple[float, ...] | None = None,
+) -> NDArray[np.int32]:
+    """Instance labels of a foreground probability map, plane by plane, ids unique over the stack.
+
+    Parameters
+    ----------
+    foreground
+        P(foreground) = 1 − P(class 0), shape (..., Y, X). NaN counts as background.
+    settings
+        Threshold, sizes, splitting.
+    pixel_size_nm
+        Only needed for `min_size_um2`.
+
+    Returns
+    -------
+    labels
+        int32, shape of `foreground`; ids 1, 2, 3… without gaps; objects are 4-connected in their plane.
+
+    Raises
+    ------
+    InputError
+        When `foreground` has fewer than two axes.
+    """
+    foreground = np.asarray(foreground)
+    if foreground.ndim < 2:
+        raise InputError(f"Probabilities of shape {foreground.shape} are no image: give (Y, X) or (Z, Y, X).")
+    labels = np.zeros(foreground.shape, np.int32)
+    smallest_px = settings.smallest_px(pixel_size_nm)
+    n_objects = 0
+    for plane in np.ndindex(foreground.shape[:-2]):
+        found = _objects_of_plane(foreground[plane], settings, smallest_px)
+        labels[plane] = np.where(found > 0, found + n_objects, 0)
+        n_objects += int(found.max(initial=0))
+    return labels
+
+
+def label_probabilities(
+    probabilities: NDArray[np.floating[Any]],
+    task: Task,
+    settings: ObjectSettings = ObjectSettings(),
+    *,
+    pixel_size_nm: float | tuple[float, ...] | None = None,
+) -> NDArray[np.int32]:
+    """Labels of a probability map (C, ..., Y, X): instances, or in a class task the likeliest class.
+
+    Raises
+    ------
+    InputError
+        When there is no class axis before (Y, X).
+    """
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim < 3:
+        raise InputError(f"Probabilities of shape {probabilities.shape} have no class axis: give (C, ..., Y, X).")
+    if task == "classes":
+        return probabilities.argmax(axis=0).astype(np.int32)
+    return objects_from_probabilities(1 - probabilities[0], settings, pixel_size_nm=pixel_size_nm)
+
+
+def _objects_of_plane(
+    foreground: NDArray[np.floating[Any]], settings: ObjectSettings, smallest_px: float
+) -> NDArray[np.int32]:
+    foreground = np.nan_to_num(foreground, nan=0.0)
+    mask = foreground > settings.threshold
+    if settings.fill_holes:
+        mask = _without_holes(mask)
+    components, n_components = ndi.label(mask)
+    components = _without_specks(components, n_components, smallest_px)
+    if settings.split_touching:
+        components = _cut_at_necks(components, foreground, settings.split_touching, smallest_px)
+    return components
+
+
+def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill background that touches one 4-connected object only and not the edge of the plane.
+
+    Background between several objects, such as the membrane around a cell inside another, stays.
+    """
+    components, _ = ndi.label(mask)
+    gaps, n_gaps = ndi.label(~mask, structure=_EIGHT)
+    first = np.full(n_gaps + 1, np.iinfo(np.int32).max, np.int32)
+    last = np.zeros(n_gaps + 1, np.int32)
+    for a, b in _neighbour_views(gaps, components):
+        beside = (a > 0) & (b > 0)
+        np.minimum.at(first, a[beside], b[beside])
+        np.maximum.at(last, a[beside], b[beside])
+    is_hole = first == last
+    is_hole[0] = False
+    for edge in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
+        is_hole[edge] = False
+    return mask | is_hole[gaps]
+
+
+def _neighbour_views(
+    here: NDArray[Any], there: NDArray[Any]
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Each pixel of `here` beside each of its four neighbours of `there`, as pairs of views."""
+    yield here[1:], there[:-1]
+    yield here[:-1], there[1:]
+    yield here[:, 1:], there[:, :-1]
+    yield here[:, :-1], there[:, 1:]
+
+
+def _without_specks(labels: NDArray[np.int32], n_labels: int, smallest_px: float) -> NDArray[np.int32]:
+    sizes = np.bincount(labels.ravel(), minlength=n_labels + 1)
+    is_kept = sizes >= max(smallest_px, 1)
+    is_kept[0] = False
+    return _new_ids(is_kept)[labels]
+
+
+def _new_ids(is_kept: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Look-up table old id → new id: what is kept is numbered 1, 2, 3…, the rest is 0."""
+    return np.where(is_kept, np.cumsum(is_kept), 0).astype(np.int32)
+
+
+def _cut_at_necks(
+    components: NDArray[np.int32], foreground: NDArray[np.floating[Any]], strength: float, smallest_px: float
+) -> NDArray[np.int32]:
+    """Watershed of (distance to the background × P²), basins joined again unless a thin neck parts them."""
+    if not components.any():
+        return components
+    components = np.pad(components, 1)
+    height = _height(components > 0, np.pad(foreground, 1))
+    summits = _summit_of_each_pixel(components, height)
+    peaks, basins = np.unique(summits[components > 0], return_inverse=True)
+    if len(peaks) == 1:
+        return components[1:-1, 1:-1]
+    basin = np.zeros(components.shape, np.int32)
+    basin[components > 0] = basins + 1
+    sizes = np.bincount(basin.ravel())
+    peak_heights = np.concatenate([[0], height.ravel()[peaks]])
+    roots = _joined_basins(_passes(components, basin, height), peak_heights, sizes, strength, smallest_px)
+    _, ids = np.unique(roots[1:], return_inverse=True)
+    return np.concatenate([[0], ids + 1]).astype(np.int32)[basin[1:-1, 1:-1]]
+
+
+def _height(mask: NDArray[np.bool_], foreground: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    # The pad around the plane is no background: a cell cut by the image's edge is no thinner for it.
+    distance = np.pad(ndi.distance_transform_edt(mask[1:-1, 1:-1]), 1)
+    height = ndi.gaussian_filter(
+        (distance * foreground**_PROBABILITY_POWER).astype(np.float32), _SMOOTHING_PX, truncate=2
+    )
+    return np.where(mask, height, np.float32(-np.inf))
+
+
+def _summit_of_each_pixel(components: NDArray[np.int32], height: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Flat index of the local maximum that the steepest way up from each pixel ends in."""
+    n_columns = height.shape[1]
+    inner = (slice(1, -1), slice(1, -1))
+    uphill = np.arange(height.size, dtype=np.intp).reshape(height.shape)
+    here, best = uphill[inner].copy(), height[inner].copy()
+    for dy, dx in _NEIGHBOURS:
+        there = (slice(1 + dy, height.shape[0] - 1 + dy), slice(1 + dx, n_columns - 1 + dx))
+        is_higher = (height[there] > best) & (components[there] == components[inner])
+        np.copyto(best, height[there], where=is_higher)
+        np.copyto(uphill[inner], here + dy * n_columns + dx, where=is_higher)
+    way = uphill.ravel()
+    while True:
+        further = way[way]
+        if np.array_equal(further, way):
+            return way.reshape(height.shape)
+        way = further
+
+
+def _passes(
+    components: NDArray[np.int32], basin: NDArray[np.int32], height: NDArray[np.float32]
+) -> Iterator[tuple[int, int, float]]:
+    """Pairs of touching basins of one component with the height of the pass between them, highest first."""
+    pairs, heights = [], []
+    for dy, dx in _HALF_NEIGHBOURS:
+        rows = slice(0, basin.shape[0] - dy), slice(dy, None)
+        columns = (slice(0, -dx or None), slice(dx, None)) if dx >= 0 else (slice(-dx, None), slice(0, dx))
+        a, b = (rows[0], columns[0]), (rows[1], columns[1])
+        meet = (basin[a] != basin[b]) & (components[a] == components[b])
+        pairs.append(np.stack([basin[a][meet], basin[b][meet]], axis=1))
+        heights.append(np.minimum(height[a][meet], height[b][meet]))
+    joined, tops = np.concatenate(pairs), np.concatenate(heights)
+    for i in np.argsort(-tops, kind="stable"):
+        yield int(joined[i, 0]), int(joined[i, 1]), float(tops[i])
+
+
+def _joined_basins(
+    passes: Iterator[tuple[int, int, float]],
+    peak_heights: NDArray[np.float32],
+    sizes: NDArray[np.intp],
+    strength: float,
+    smallest_px: float,
+) -> NDArray[np.intp]:
+    """Root basin of each basin, after joining those that no thin neck parts or that are too small to stand alone."""
+    root = list(range(len(sizes)))
+    peak, size = peak_heights.tolist(), sizes.tolist()
+
+    def root_of(i: int) -> int:
+        while root[i] != i:
+            root[i] = root[root[i]]
+            i = root[i]
+        return i
+
+    for a, b, top in passes:
+        a, b = root_of(a), root_of(b)
+        if a == b:
+            continue
+        low, high = (a, b) if peak[a] < peak[b] else (b, a)
+        if top > strength * peak[low] or min(size[a], size[b]) < smallest_px:
+            root[low] = high
+            size[high] += size[low]
+    return np.array([root_of(i) for i in range(len(root))])
