@@ -1,4 +1,4 @@
-"""What every benchmark needs: the machine, the versions, ratios from repeated runs, and a place for its result."""
+"""What every benchmark needs: machine, versions, medians of repeated runs, a place for its result."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def seconds(run: Callable[[], object]) -> float:
 def median_seconds(*runs: Callable[[], object], repeats: int = 5, warm_up: int = 1) -> list[float]:
     """Median time of each of several calls.
 
-    The calls take turns within every repeat, so that a disturbance of the machine falls on all of them and their
-    ratio stays honest.
+    The calls take turns within every repeat, so that a disturbance of the machine falls on all of them and
+    their ratio stays honest.
     """
     for run in runs * warm_up:
         run()

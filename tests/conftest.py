@@ -1,4 +1,4 @@
-"""What every test stands on: isolated settings and model folder, one thread, reproducible hypothesis, the shared data.
+"""What every test stands on: isolated settings and model folder, one thread, hypothesis, the shared data.
 
 This file is loaded in the environment without Qt and napari too, so it imports neither.
 """
