@@ -32,17 +32,18 @@ class AugmentSettings:
     Attributes
     ----------
     flips, rotate90
-        Mirror each axis with probability 1/2; turn by 0, 90, 180 or 270 degrees. Both leave grey values exact.
+        Mirror each axis with probability 1/2; turn by 0, 90, 180 or 270 degrees. Grey values stay exact.
     warp_probability
         Share of patches that get the free geometry below (rotation, scale, shear, elastic). The others keep
         their pixels uninterpolated, as the network meets them in prediction.
     rotation_degrees
         Free rotation, uniform within ± this.
     shift_px
-        Largest distance per axis, in whole pixels, between the drawn centre and the middle of the patch. It is
-        limited so that the drawn pixel stays inside the patch.
+        Largest distance per axis, in whole pixels, between the drawn centre and the middle of the patch. The
+        drawn pixel always stays inside the patch.
     scale_range
-        Smallest and largest magnification (2 shows objects twice as large), drawn log-uniformly.
+        Smallest and largest magnification (2 shows objects twice as large), drawn log-uniformly. Shrinking
+        averages over the area, as rescaling before prediction does.
     shear
         Largest shear: displacement per pixel of distance, along x.
     elastic_sigma_px
@@ -93,16 +94,27 @@ class AugmentSettings:
                 raise InputError(f"Augmentation {name} is ({low}, {high}): give a lower and an upper limit.")
             if name != "brightness" and low <= 0:
                 raise InputError(f"Augmentation {name} is ({low}, {high}): both limits must be above 0.")
-        for name in ("rotation_degrees", "shift_px", "shear", "elastic_sigma_px", "noise_sigma", "blur_sigma_px"):
+        for name in (
+            "rotation_degrees",
+            "shift_px",
+            "shear",
+            "elastic_sigma_px",
+            "noise_sigma",
+            "blur_sigma_px",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"Augmentation {name} is {getattr(self, name)}: give 0 (off) or more.")
         for name in ("warp_probability", "invert_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"Augmentation {name} is {getattr(self, name)}: give a value from 0 to 1.")
         if self.elastic_grid < 2:
-            raise InputError(f"Augmentation elastic_grid is {self.elastic_grid}: give at least 2 control points.")
+            raise InputError(
+                f"Augmentation elastic_grid is {self.elastic_grid}: give at least 2 control points."
+            )
         if self.elastic_spacing_px is not None and not self.elastic_spacing_px > 0:
-            raise InputError(f"Augmentation elastic_spacing_px is {self.elastic_spacing_px}: give a distance above 0.")
+            raise InputError(
+                f"Augmentation elastic_spacing_px is {self.elastic_spacing_px}: give a distance above 0."
+            )
 
     @classmethod
     def none(cls) -> AugmentSettings:
@@ -170,11 +182,15 @@ class Sample:
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or 0 in self.image.shape:
-            raise InputError(f"A training image has shape {self.image.shape}: give (channel, y, x), not empty.")
+            raise InputError(
+                f"A training image has shape {self.image.shape}: give (channel, y, x), not empty."
+            )
         for name in ("labels", "annotated", "weights"):
             array = getattr(self, name)
             if array is not None and array.shape != self.shape:
-                raise InputError(f"The {name} are {array.shape} but their image is {self.shape}: make them match.")
+                raise InputError(
+                    f"The {name} are {array.shape} but their image is {self.shape}: make them match."
+                )
         if not (np.isfinite(self.image.min()) and np.isfinite(self.image.max())):
             raise InputError("A training image holds NaN or infinite values: normalise it first.")
 
@@ -239,8 +255,10 @@ def sample_patch(
     image_shape = out_shape if image_shape is None else image_shape
     margin = _margin(out_shape, image_shape)
     geometry = _draw_geometry(out_shape, image_shape, settings, rng)
-    cut = _cut_exactly if geometry.is_exact else _cut_interpolated
-    patch = cut(source, centre, geometry, margin, cubic=settings.cubic)
+    if geometry.is_exact:
+        patch = _cut_exactly(source, centre, geometry, margin)
+    else:
+        patch = _cut_interpolated(source, centre, geometry, margin, cubic=settings.cubic)
     return Patch(_vary_grey_values(patch.image, settings, rng), patch.labels, patch.annotated, patch.weights)
 
 
@@ -255,6 +273,7 @@ class _Geometry:
     pivot: Shape  # pixel of the image patch that shows the drawn centre
     image_shape: Shape
     displacement: Floats | None  # (2, Y', X')
+    smoothing_px: float  # of the source, before it is shrunk
 
     @property
     def is_exact(self) -> bool:
@@ -291,11 +310,12 @@ def _draw_geometry(
         m + n // 2 + _draw_shift(n, settings.shift_px, rng) for m, n in zip(margin, out_shape, strict=True)
     )
     matrix = _draw_flip_and_turn(settings, rng)
-    displacement = None
+    displacement, scale = None, 1.0
     if rng.random() < settings.warp_probability:
-        matrix = _draw_free_matrix(settings, rng) @ matrix
+        scale = _draw_log_uniform(settings.scale_range, rng)
+        matrix = _draw_rotation_and_shear(settings, rng) @ matrix / scale
         displacement = draw_displacement(image_shape, settings, rng)
-    return _Geometry(matrix, (pivot_y, pivot_x), image_shape, displacement)
+    return _Geometry(matrix, (pivot_y, pivot_x), image_shape, displacement, _smoothing_px(scale))
 
 
 def _draw_shift(length_px: int, shift_px: float, rng: np.random.Generator) -> int:
@@ -306,22 +326,26 @@ def _draw_shift(length_px: int, shift_px: float, rng: np.random.Generator) -> in
 
 
 def _draw_flip_and_turn(settings: AugmentSettings, rng: np.random.Generator) -> NDArray[np.float64]:
-    matrix = np.eye(2)
+    matrix: NDArray[np.float64] = np.eye(2)
     if settings.flips:
-        matrix = np.diag(rng.choice((-1.0, 1.0), size=2))
+        matrix = np.diag(1.0 - 2.0 * rng.integers(2, size=2))
     if settings.rotate90:
         quarter_turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
         matrix = np.linalg.matrix_power(quarter_turn, int(rng.integers(4))) @ matrix
     return matrix
 
 
-def _draw_free_matrix(settings: AugmentSettings, rng: np.random.Generator) -> NDArray[np.float64]:
+def _draw_rotation_and_shear(settings: AugmentSettings, rng: np.random.Generator) -> NDArray[np.float64]:
     angle = math.radians(rng.uniform(-settings.rotation_degrees, settings.rotation_degrees))
     shear = rng.uniform(-settings.shear, settings.shear)
-    scale = _draw_log_uniform(settings.scale_range, rng)
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    matrix: NDArray[np.float64] = rotation @ np.array([[1.0, 0.0], [shear, 1.0]]) / scale
+    matrix: NDArray[np.float64] = rotation @ np.array([[1.0, 0.0], [shear, 1.0]])
     return matrix
+
+
+def _smoothing_px(scale: float) -> float:
+    """σ of the Gaussian as wide as averaging over the 1/scale pixels that become one; 0 when enlarging."""
+    return math.sqrt(max(0.0, scale**-2 - 1) / 12)
 
 
 def _draw_log_uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
@@ -347,7 +371,7 @@ def draw_displacement(shape: Shape, settings: AugmentSettings, rng: np.random.Ge
     sigma = min(settings.elastic_sigma_px, MAX_ELASTIC_SIGMA_PER_SPACING * spacing)
     coarse = rng.normal(0.0, sigma, size=(2, *points)).astype(np.float32)
     rows, columns = _spline_basis(shape[0], points[0]), _spline_basis(shape[1], points[1])
-    fine: Floats = rows @ coarse @ columns.T
+    fine: Floats = (rows @ coarse @ columns.T).astype(np.float32, copy=False)
     return fine
 
 
@@ -375,11 +399,13 @@ def mirrored(index: NDArray[np.signedinteger[Any]], length: int) -> Indices:
     """Fold indices beyond 0..length − 1 back inside; the edge pixel is not repeated."""
     if length == 1:
         return np.zeros_like(index, dtype=np.intp)
-    folded = np.abs(index) % (2 * (length - 1))
-    return np.minimum(folded, 2 * (length - 1) - folded).astype(np.intp)
+    period = 2 * (length - 1)
+    folded = np.abs(index) % period
+    inside: Indices = np.minimum(folded, period - folded).astype(np.intp)
+    return inside
 
 
-def _cut_exactly(source: Sample, centre: Shape, geometry: _Geometry, margin: Shape, *, cubic: bool) -> Patch:
+def _cut_exactly(source: Sample, centre: Shape, geometry: _Geometry, margin: Shape) -> Patch:
     """Pixels as they are: a crop, flipped or turned."""
     matrix = geometry.matrix.astype(np.intp)
     offsets = [np.arange(n) - p for n, p in zip(geometry.image_shape, geometry.pivot, strict=True)]
@@ -404,7 +430,9 @@ def _cut_exactly(source: Sample, centre: Shape, geometry: _Geometry, margin: Sha
     )
 
 
-def _cut_interpolated(source: Sample, centre: Shape, geometry: _Geometry, margin: Shape, *, cubic: bool) -> Patch:
+def _cut_interpolated(
+    source: Sample, centre: Shape, geometry: _Geometry, margin: Shape, *, cubic: bool
+) -> Patch:
     """Image and weights interpolated, labels and mask from the nearest pixel, all at the same positions."""
     positions = geometry.positions()
     reach = 2 if cubic else 1
@@ -424,7 +452,8 @@ def _cut_interpolated(source: Sample, centre: Shape, geometry: _Geometry, margin
     weights = None
     if source.weights is not None:
         weights = _interpolate(_crop(source.weights[None], rows, columns), inner, cubic=False)[0]
-    image = _interpolate(_crop(source.image, rows, columns), positions, cubic=cubic)
+    crop = _blur(_crop(source.image, rows, columns), geometry.smoothing_px)
+    image = _interpolate(crop, positions, cubic=cubic)
     return _patch(image, at_nearest(source.labels), at_nearest(source.annotated), weights)
 
 
@@ -433,7 +462,9 @@ def _patch(
 ) -> Patch:
     if weights is not None:
         weights = weights.astype(np.float32, copy=False) * annotated
-    return Patch(image.astype(np.float32, copy=False), labels.astype(np.int32, copy=False), annotated, weights)
+    return Patch(
+        image.astype(np.float32, copy=False), labels.astype(np.int32, copy=False), annotated, weights
+    )
 
 
 def _trimmed(array: NDArray[Any], margin: Shape) -> NDArray[Any]:
@@ -467,7 +498,9 @@ def _interpolate(crop: NDArray[Any], positions: Floats, *, cubic: bool) -> Float
     grid = torch.from_numpy(np.stack([scaled[1], scaled[0]], axis=-1))[None]
     source = torch.from_numpy(crop.astype(np.float32, copy=False))[None]
     mode = "bicubic" if cubic else "bilinear"
-    values = torch.nn.functional.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=True)
+    values = torch.nn.functional.grid_sample(
+        source, grid, mode=mode, padding_mode="border", align_corners=True
+    )
     out: Floats = values[0].numpy()
     return out
 
@@ -509,7 +542,7 @@ def _bend(channel: Floats, exponent: float) -> Floats:
 
 
 def _blur(image: Floats, sigma_px: float) -> Floats:
-    if sigma_px < 0.25:  # weaker than what half a pixel of interpolation does
+    if sigma_px < 0.25:  # changes a pixel by less than 0.1 % of its neighbours
         return image
     blurred: Floats = ndimage.gaussian_filter(image, (0, sigma_px, sigma_px), mode="mirror", truncate=3)
     return blurred

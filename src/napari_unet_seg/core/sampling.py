@@ -19,8 +19,8 @@ class SamplingSettings:
     Attributes
     ----------
     foreground, background
-        Relative density of object and background pixels (Fiji U-Net plugin: 1 and v_bal = 0.1). Where only one
-        of them is annotated, it takes all.
+        Relative density of object and background pixels (Fiji U-Net plugin: 1 and v_bal = 0.1). Where only
+        one of them is annotated, it takes all.
     """
 
     foreground: float = 1.0
@@ -47,9 +47,9 @@ class Batch:
 class PatchSampler:
     """Draws patches whose centre is an annotated pixel, from planes of any sizes.
 
-    A plane is picked with probability proportional to the square root of its annotated pixels: proportional to
-    the area itself, one large section would drown a few small ones of another kind; uniform, the few pixels of
-    a single scribble would be seen again and again.
+    A plane is picked with probability proportional to the square root of its annotated pixels. Proportional
+    to the area itself, one large section would drown a few small ones of another kind; with equal chances,
+    the few pixels of a single scribble would be seen again and again.
 
     Parameters
     ----------
@@ -159,7 +159,9 @@ def _check_alike(samples: Sequence[Sample]) -> None:
     if not samples:
         raise InputError("Nothing is annotated: paint some objects and some background, or add a region.")
     if len({sample.image.shape[0] for sample in samples}) > 1:
-        raise InputError("The training images differ in their number of channels: choose one channel of each.")
+        raise InputError(
+            "The training images differ in their number of channels: choose one channel of each."
+        )
     if len({sample.weights is None for sample in samples}) > 1:
         raise InputError("Only some training images have a weight map: give all of them one, or none.")
 
@@ -167,7 +169,8 @@ def _check_alike(samples: Sequence[Sample]) -> None:
 def _densities(
     labels: NDArray[np.int32], annotated: NDArray[np.bool_], settings: SamplingSettings
 ) -> NDArray[np.float64]:
-    densities: NDArray[np.float64] = np.where(labels > 0, settings.foreground, settings.background) * annotated
+    densities = np.where(labels > 0, settings.foreground, settings.background)
+    densities[~annotated] = 0
     return densities
 
 
@@ -175,7 +178,8 @@ def _row_densities(sample: Sample, settings: SamplingSettings) -> NDArray[np.flo
     """(Y,) density summed over each row: all that is kept per plane, so that large planes cost nothing."""
     annotated = np.count_nonzero(sample.annotated, axis=1)
     foreground = np.count_nonzero(sample.annotated & (sample.labels > 0), axis=1)
-    densities: NDArray[np.float64] = settings.foreground * foreground + settings.background * (annotated - foreground)
+    background = annotated - foreground
+    densities: NDArray[np.float64] = settings.foreground * foreground + settings.background * background
     return densities
 
 
