@@ -17,7 +17,7 @@ help:  ## list the targets
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed (set PYTHON=...)")'
 	@echo "Setting up .venv: some minutes the first time."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet -c constraints.txt pip
+	@$(BIN)/python -m pip install --quiet -c constraints.txt "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
 	@touch $@
 
@@ -30,7 +30,7 @@ help:  ## list the targets
 .venv-core/.stamp: pyproject.toml constraints.txt
 	@echo "Setting up .venv-core, without Qt and napari."
 	@$(PYTHON) -m venv .venv-core
-	@.venv-core/bin/python -m pip install --quiet -c constraints.txt pip
+	@.venv-core/bin/python -m pip install --quiet -c constraints.txt "pip>=25.1"
 	@.venv-core/bin/python -m pip install --quiet -c constraints.txt --group core
 	@.venv-core/bin/python -m pip install --quiet -c constraints.txt --no-deps -e .
 	@touch $@
