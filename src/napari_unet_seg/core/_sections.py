@@ -1,0 +1,140 @@
+"""PNG files, and folders of sections (one TIFF or PNG file per plane) as one array."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import PngImagePlugin
+
+from napari_unet_seg.core import _tiff_metadata as meta
+from napari_unet_seg.core._lazy import SegmentCache, Source, as_slice
+from napari_unet_seg.core.errors import InputError
+
+SECTION_ENDINGS = (".tif", ".tiff", ".png")
+
+
+@dataclass(frozen=True)
+class PngContent:
+    """What one PNG file holds; axes as stored, S = colour samples."""
+
+    axes: str
+    source: Source
+    voxel_size_nm: dict[str, float]
+    is_rgb: bool
+
+
+def read_png_header(path: Path) -> PngContent:
+    """Look into a PNG without decoding it; raises InputError when it is damaged."""
+    with _opened_png(path) as png:
+        mode, (width, height) = _plain_mode(png), png.size
+        metres = png.info.get("dpi", (0, 0))
+    n_samples = {"RGB": 3, "RGBA": 4}.get(mode, 1)
+    dtype = np.dtype(np.uint8) if mode in ("L", "RGB", "RGBA") else np.dtype(np.uint16)
+    shape = (height, width) if n_samples == 1 else (height, width, n_samples)
+    return PngContent(
+        axes="YX" if n_samples == 1 else "YXS",
+        source=_Png(path, shape, dtype, SegmentCache(max_bytes=2 * int(np.prod(shape)) * dtype.itemsize)),
+        voxel_size_nm=meta.size_from_resolution((float(metres[1]), float(metres[0])), "inch"),
+        is_rgb=n_samples > 1,
+    )
+
+
+def _opened_png(path: Path) -> PngImagePlugin.PngImageFile:
+    # Not Image.open: that refuses sections above 179 MP as an attack.
+    try:
+        return PngImagePlugin.PngImageFile(path)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"'{path}' is damaged or not a complete PNG file: copy it again.") from error
+
+
+def _plain_mode(png: PngImagePlugin.PngImageFile) -> str:
+    """The pixel mode after palettes and transparency of grey images are resolved."""
+    if png.mode == "P":
+        return "RGB"
+    return {"1": "L", "LA": "L", "I": "I;16", "I;16B": "I;16"}.get(png.mode, png.mode)
+
+
+@dataclass(frozen=True)
+class _Png:
+    """The pixels of a PNG; the whole file is decoded at once, the last one is kept."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    cache: SegmentCache
+
+    def read(self, ranges: Sequence[range]) -> NDArray[Any]:
+        whole = self.cache.get("plane", self._decoded)
+        return np.array(whole[tuple(as_slice(r) for r in ranges)], dtype=self.dtype)
+
+    def _decoded(self) -> NDArray[Any]:
+        try:
+            with _opened_png(self.path) as png:
+                mode = _plain_mode(png)
+                image = png if png.mode == mode or mode == "I;16" else png.convert(mode)
+                return np.asarray(image).astype(self.dtype).reshape(self.shape)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise InputError(f"'{self.path}' is truncated or damaged and cannot be decoded.") from error
+
+
+def natural_order(path: Path) -> tuple[tuple[int, int, str], ...]:
+    """A sort key that puts section 9 before section 10, on every platform alike."""
+    parts = re.split(r"(\d+)", path.name)
+    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts)
+
+
+def section_files(folder: Path) -> list[Path]:
+    """The TIFF and PNG files of a folder in natural order, hidden ones left out."""
+    try:
+        found = [p for p in folder.iterdir() if p.suffix.lower() in SECTION_ENDINGS and p.is_file()]
+    except PermissionError as error:
+        raise InputError(f"The folder '{folder}' may not be read: ask for permission.") from error
+    files = sorted((p for p in found if not p.name.startswith(".")), key=natural_order)
+    if not files:
+        raise InputError(f"The folder '{folder}' holds no TIFF or PNG files.")
+    return files
+
+
+@dataclass(frozen=True)
+class Sections:
+    """Equal planes in separate files, as one source with the plane axis first."""
+
+    files: tuple[Path, ...]
+    plane_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    open_plane: Callable[[Path], Source]
+    _open: OrderedDict[int, Source] = field(default_factory=OrderedDict, compare=False, repr=False)
+    _lock: Any = field(default_factory=Lock, compare=False, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Planes, then the axes of one plane."""
+        return (len(self.files), *self.plane_shape)
+
+    def read(self, ranges: Sequence[range]) -> NDArray[Any]:
+        """The asked pixels; only files of asked planes are opened."""
+        out = np.zeros(tuple(len(r) for r in ranges), self.dtype)
+        for to, number in enumerate(ranges[0]):
+            out[to] = self._plane(number).read(ranges[1:])
+        return out
+
+    def _plane(self, number: int) -> Source:
+        with self._lock:
+            if number in self._open:
+                return self._open[number]
+        plane = self.open_plane(self.files[number])
+        if plane.shape != self.plane_shape or plane.dtype != self.dtype:
+            raise InputError(f"'{self.files[number]}' has changed since the folder was opened.")
+        with self._lock:
+            self._open[number] = plane
+            while len(self._open) > 2:
+                self._open.popitem(last=False)
+        return plane
