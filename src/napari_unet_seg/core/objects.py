@@ -6,7 +6,7 @@ Everything here is a pure function of the probabilities, so changing a setting n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -72,6 +72,24 @@ class ObjectSettings:
             if size is not None and not 0 <= size < math.inf:
                 raise InputError(f"{name} is {size}: choose 0 (keep everything) or more.")
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> ObjectSettings:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        InputError
+            A field is unknown, or has an impossible value.
+        """
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise InputError(f"The object settings {fields!r} are not ones that this version knows.") from error
+
     def smallest_px(self, pixel_size_nm: float | tuple[float, ...] | None = None) -> float:
         """Smallest area that is kept, in pixels, for pixels of this size (nm, or (…, Y, X) nm)."""
         if self.min_size_um2 is None or pixel_size_nm is None:
@@ -136,9 +154,11 @@ def label_probabilities(
     """
     probabilities = np.asarray(probabilities)
     if probabilities.ndim < 3:
-        raise InputError(f"Probabilities of shape {probabilities.shape} have no class axis: give (C, ..., Y, X).")
+        raise InputError(
+            f"Probabilities of shape {probabilities.shape} have no class axis: give (C, ..., Y, X)."
+        )
     if task == "classes":
-        return probabilities.argmax(axis=0).astype(np.int32)
+        return np.asarray(probabilities.argmax(axis=0), np.int32)
     return objects_from_probabilities(1 - probabilities[0], settings, pixel_size_nm=pixel_size_nm)
 
 
@@ -149,8 +169,7 @@ def _objects_of_plane(
     mask = foreground > settings.threshold
     if settings.fill_holes:
         mask = _without_holes(mask)
-    components, n_components = ndi.label(mask)
-    components = _without_specks(components, n_components, smallest_px)
+    components = _without_specks(_components(mask), smallest_px)
     if settings.split_touching:
         components = _cut_at_necks(components, foreground, settings.split_touching, smallest_px)
     return components
@@ -161,8 +180,8 @@ def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     Background between several objects, such as the membrane around a cell inside another, stays.
     """
-    components, _ = ndi.label(mask)
-    gaps, n_gaps = ndi.label(~mask, structure=_EIGHT)
+    components, gaps = _components(mask), _components(~mask, _EIGHT)
+    n_gaps = int(gaps.max(initial=0))
     first = np.full(n_gaps + 1, np.iinfo(np.int32).max, np.int32)
     last = np.zeros(n_gaps + 1, np.int32)
     for a, b in _neighbour_views(gaps, components):
@@ -173,12 +192,16 @@ def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     is_hole[0] = False
     for edge in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
         is_hole[edge] = False
-    return mask | is_hole[gaps]
+    return np.asarray(mask | is_hole[gaps])
 
 
-def _neighbour_views(
-    here: NDArray[Any], there: NDArray[Any]
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+def _components(mask: NDArray[np.bool_], structure: NDArray[np.bool_] | None = None) -> NDArray[np.int32]:
+    labels = np.empty(mask.shape, np.int32)
+    ndi.label(mask, structure=structure, output=labels)
+    return labels
+
+
+def _neighbour_views(here: NDArray[Any], there: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Each pixel of `here` beside each of its four neighbours of `there`, as pairs of views."""
     yield here[1:], there[:-1]
     yield here[:-1], there[1:]
@@ -186,8 +209,8 @@ def _neighbour_views(
     yield here[:, :-1], there[:, 1:]
 
 
-def _without_specks(labels: NDArray[np.int32], n_labels: int, smallest_px: float) -> NDArray[np.int32]:
-    sizes = np.bincount(labels.ravel(), minlength=n_labels + 1)
+def _without_specks(labels: NDArray[np.int32], smallest_px: float) -> NDArray[np.int32]:
+    sizes = np.bincount(labels.ravel(), minlength=1)
     is_kept = sizes >= max(smallest_px, 1)
     is_kept[0] = False
     return _new_ids(is_kept)[labels]
@@ -271,7 +294,7 @@ def _joined_basins(
     strength: float,
     smallest_px: float,
 ) -> NDArray[np.intp]:
-    """Root basin of each basin, after joining those that no thin neck parts or that are too small to stand alone."""
+    """Root of each basin, after joining what no thin neck parts and what is too small to stand alone."""
     root = list(range(len(sizes)))
     peak, size = peak_heights.tolist(), sizes.tolist()
 
