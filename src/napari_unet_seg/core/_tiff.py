@@ -1,6 +1,6 @@
 """TIFF files: what is in them, and their pixels plane by plane, piece by piece.
 
-The file is opened anew for the header and for every read: nothing stays open or locked, threads share nothing.
+The file is opened anew for the header and for every read: nothing stays open or locked between reads.
 """
 
 from __future__ import annotations

@@ -325,10 +325,11 @@ def _with_channel(opened: OpenedImage, channel: int | str) -> OpenedImage:
     if channel == "grey" and "grey" not in opened.channel_names:
         if not opened.is_rgb:
             raise InputError(f"'{opened.info.path}' is not a colour image: {_channel_choice(opened)}.")
-        return replace(opened, data=LazyArray.of(_Grey(opened.data, at)), axes=axes, **one_channel)
-    return replace(
-        opened, data=opened.data.at(at, _channel_number(opened, channel)), axes=axes, **one_channel
-    )
+        data = LazyArray.of(_Grey(opened.data, at))
+    else:
+        data = opened.data.at(at, _channel_number(opened, channel))
+    axes = opened.axes.replace("C", "")
+    return replace(opened, data=data, axes=axes, channel_names=(), is_rgb=False)
 
 
 def _channel_number(opened: OpenedImage, channel: int | str) -> int:
