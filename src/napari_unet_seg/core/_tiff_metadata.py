@@ -39,7 +39,7 @@ def _usable(size: float) -> bool:
 def size_from_resolution(pixels_per_unit: tuple[float, float], unit: str | None) -> dict[str, float]:
     """Pixel size (nm) of Y and X from a resolution (y, x); empty when it says nothing about the object.
 
-    Print resolutions (72, 300 dpi, ...) are what programs write when they know nothing: they count for nothing.
+    Print resolutions (72, 300 dpi, ...) are what programs write when they know nothing: they are ignored.
     """
     nm = nm_per_unit(unit)
     if nm is None or not all(_usable(p) for p in pixels_per_unit):
