@@ -5,6 +5,11 @@ A message says what happened, to which layer or file, and what to try.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_unet_seg.core.models import Model
+
 
 class UNetSegError(Exception):
     """Base of all errors of this package: catching it catches them all."""
@@ -23,7 +28,11 @@ class OutputError(InputError):
 
 
 class TrainingDivergedError(UNetSegError):
-    """The loss or a gradient became NaN or infinite; the last good weights were kept."""
+    """The loss or a gradient became NaN or infinite; `best` is the last good model."""
+
+    def __init__(self, message: str, best: Model) -> None:
+        super().__init__(message)
+        self.best = best
 
 
 class OutOfMemoryError(UNetSegError):
