@@ -30,6 +30,20 @@ class Source(Protocol):
         """A fresh array of the asked pixels; `ranges` (one per axis) ascend and stay inside the shape."""
 
 
+@dataclass(frozen=True)
+class FileContent:
+    """What a format's reader found in one file, pixels not yet read; axes as stored, S = colour samples."""
+
+    kind: str
+    axes: str
+    source: Source
+    voxel_size_nm: dict[str, float]
+    channel_names: tuple[str, ...] = ()
+    is_rgb: bool = False
+    note: str = ""
+    content: str = "image"
+
+
 class SegmentCache:
     """The decoded pieces used last, at most `max_bytes` of them, shared by threads."""
 

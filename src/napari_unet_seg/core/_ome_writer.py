@@ -128,7 +128,7 @@ def write_labels(
     return _write(
         path,
         (_as_ids(plane, target) for plane in planes),
-        _Layout(shape, target, axes, voxel_size_nm or {}, (), dict(metadata or {})),
+        _Layout("labels", shape, target, axes, voxel_size_nm or {}, (), dict(metadata or {})),
         overwrite=overwrite,
     )
 
@@ -175,7 +175,7 @@ def write_probabilities(
     return _write(
         path,
         (_scaled(plane, target) for plane in planes),
-        _Layout(shape, target, axes, voxel_size_nm or {}, tuple(class_names), notes),
+        _Layout("probabilities", shape, target, axes, voxel_size_nm or {}, tuple(class_names), notes),
         overwrite=overwrite,
     )
 
@@ -193,7 +193,7 @@ def write_float_map(
     path = check_output(path, overwrite=overwrite)
     values = _as_indexable(values)
     target = np.dtype(np.float32)
-    layout = _Layout(tuple(values.shape), target, axes, voxel_size_nm or {}, (), dict(metadata or {}))
+    layout = _Layout("map", tuple(values.shape), target, axes, voxel_size_nm or {}, (), dict(metadata or {}))
     return _write(path, (p.astype(target) for p in _planes_of(values)), layout, overwrite=overwrite)
 
 
@@ -202,6 +202,7 @@ class _Layout:
 
     def __init__(
         self,
+        content: str,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         axes: str,
@@ -216,7 +217,7 @@ class _Layout:
         n_channels = shape[axes.index("C")] if "C" in axes else 0
         if channel_names and len(channel_names) != n_channels:
             raise InputError(f"{n_channels} classes do not match the names {', '.join(channel_names)}.")
-        self.shape, self.dtype, self.axes = shape, dtype, axes
+        self.content, self.shape, self.dtype, self.axes = content, shape, dtype, axes
         self.voxel_size_nm, self.channel_names, self.provenance = voxel_size_nm, channel_names, provenance
 
     @property
@@ -234,7 +235,12 @@ class _Layout:
         if self.channel_names:
             ome["Channel"] = {"Name": list(self.channel_names)}
         provenance = json.dumps(self.provenance, default=_plain, sort_keys=True)
-        ome["MapAnnotation"] = {"Namespace": NAMESPACE, "axes": self.axes, "provenance": provenance}
+        ome["MapAnnotation"] = {
+            "Namespace": NAMESPACE,
+            "content": self.content,
+            "axes": self.axes,
+            "provenance": provenance,
+        }
         return ome
 
 

@@ -15,23 +15,13 @@ from numpy.typing import NDArray
 from PIL import PngImagePlugin
 
 from napari_unet_seg.core import _tiff_metadata as meta
-from napari_unet_seg.core._lazy import SegmentCache, Source, as_slice
+from napari_unet_seg.core._lazy import FileContent, SegmentCache, Source, as_slice
 from napari_unet_seg.core.errors import InputError
 
 SECTION_ENDINGS = (".tif", ".tiff", ".png")
 
 
-@dataclass(frozen=True)
-class PngContent:
-    """What one PNG file holds; axes as stored, S = colour samples."""
-
-    axes: str
-    source: Source
-    voxel_size_nm: dict[str, float]
-    is_rgb: bool
-
-
-def read_png_header(path: Path) -> PngContent:
+def read_png_header(path: Path) -> FileContent:
     """Look into a PNG without decoding it; raises InputError when it is damaged."""
     with _opened_png(path) as png:
         mode, (width, height) = _plain_mode(png), png.size
@@ -39,7 +29,8 @@ def read_png_header(path: Path) -> PngContent:
     n_samples = {"RGB": 3, "RGBA": 4}.get(mode, 1)
     dtype = np.dtype(np.uint8) if mode in ("L", "RGB", "RGBA") else np.dtype(np.uint16)
     shape = (height, width) if n_samples == 1 else (height, width, n_samples)
-    return PngContent(
+    return FileContent(
+        kind="PNG",
         axes="YX" if n_samples == 1 else "YXS",
         source=_Png(path, shape, dtype, SegmentCache(max_bytes=2 * int(np.prod(shape)) * dtype.itemsize)),
         voxel_size_nm=meta.size_from_resolution((float(metres[1]), float(metres[0])), "inch"),

@@ -20,7 +20,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_unet_seg.core import _tiff_metadata as meta
-from napari_unet_seg.core._lazy import InMemory, SegmentCache, Source, as_slice
+from napari_unet_seg.core._lazy import FileContent, InMemory, SegmentCache, Source, as_slice
 from napari_unet_seg.core.errors import InputError
 
 BROKEN_TIFF = (
@@ -32,20 +32,7 @@ BROKEN_TIFF = (
 _JPEGS = {6, 7, 34892, 33007}
 
 
-@dataclass(frozen=True)
-class TiffContent:
-    """What one TIFF file holds, pixels not yet read; axes as stored, S = colour samples."""
-
-    kind: str
-    axes: str
-    source: Source
-    voxel_size_nm: dict[str, float]
-    channel_names: tuple[str, ...]
-    is_rgb: bool
-    note: str
-
-
-def read_header(path: Path) -> TiffContent:
+def read_header(path: Path) -> FileContent:
     """Look into a TIFF; raises InputError with one sentence when its pixels cannot be had."""
     with _quiet_tifffile() as complaints:
         try:
@@ -55,7 +42,7 @@ def read_header(path: Path) -> TiffContent:
             raise InputError(f"'{path}' is damaged or not a complete TIFF file: copy it again.") from error
 
 
-def _content(tif: Any, path: Path, complaints: list[str]) -> TiffContent:
+def _content(tif: Any, path: Path, complaints: list[str]) -> FileContent:
     if not len(tif.pages):
         raise InputError(f"'{path}' holds no image: it is damaged or empty.")
     if not tif.series:
@@ -65,7 +52,7 @@ def _content(tif: Any, path: Path, complaints: list[str]) -> TiffContent:
     shape, axes = _shape_and_axes(series, ome_xml)
     _refuse_unusable(path, series, shape, complaints)
     keyframe = series.keyframe
-    return TiffContent(
+    return FileContent(
         kind="OME-TIFF" if tif.is_ome else "ImageJ TIFF" if tif.is_imagej else "TIFF",
         axes=axes,
         source=_source(path, series, shape),
@@ -73,6 +60,7 @@ def _content(tif: Any, path: Path, complaints: list[str]) -> TiffContent:
         channel_names=_channel_names(tif, ome_xml, shape, axes),
         is_rgb="S" in axes and keyframe.samplesperpixel in (3, 4) and int(keyframe.photometric) in (2, 6),
         note=_note(tif),
+        content=str(meta.our_notes(ome_xml).get("content", "image")),
     )
 
 

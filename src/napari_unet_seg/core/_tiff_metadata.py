@@ -121,14 +121,14 @@ def ome_channel_names(ome_xml: str | None) -> tuple[str, ...]:
 
 
 def our_notes(ome_xml: str | None) -> dict[str, Any]:
-    """What this package wrote into an OME file: "axes" and "provenance"; empty for foreign files."""
+    """What this package wrote into an OME file: "axes", "content", "provenance"; empty for foreign files."""
     root = _parsed(ome_xml)
     if root is None:
         return {}
     for annotation in root.iter():
         if annotation.tag.endswith("MapAnnotation") and annotation.get("Namespace") == NAMESPACE:
             pairs = {m.get("K", ""): m.text or "" for m in annotation.iter() if m.tag.endswith("}M")}
-            return {"axes": pairs.get("axes", ""), "provenance": _json_object(pairs.get("provenance", ""))}
+            return {**pairs, "provenance": _json_object(pairs.get("provenance", ""))}
     return {}
 
 

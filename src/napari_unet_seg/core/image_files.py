@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet_seg.core import _tiff_metadata as meta
-from napari_unet_seg.core._lazy import LazyArray, Source
+from napari_unet_seg.core._lazy import FileContent, LazyArray, Source
 from napari_unet_seg.core._ome_writer import (
     TIFF_ENDINGS,
     check_output,
@@ -71,6 +71,7 @@ class ImageInfo:
     `axes` names each axis of `shape` with one of T Z C Y X, or Q where the file does not say.
     `voxel_size_nm` has the axes whose size is known, None if there is none.
     `n_planes` counts (Y, X) planes without the channels. `note` is a sentence for the person, or empty.
+    `content` is "labels", "probabilities" or "map" in files written by this package, else "image".
     """
 
     path: Path
@@ -83,6 +84,7 @@ class ImageInfo:
     channel_names: tuple[str, ...]
     is_rgb: bool = False
     note: str = ""
+    content: str = "image"
 
     @property
     def n_channels(self) -> int:
@@ -162,13 +164,9 @@ def _found(path: Path) -> tuple[ImageInfo, Source]:
         return _found_folder(path)
     magic = _first_bytes(path)
     if magic.startswith(_TIFF_MAGIC):
-        content = read_header(path)
-        rgb = content.is_rgb
-        raw = _Raw(content.kind, content.axes, content.source, content.voxel_size_nm, rgb, content.note)
-        return _described(path, raw, content.channel_names)
+        return _described(path, read_header(path))
     if magic.startswith(_PNG_MAGIC):
-        png = read_png_header(path)
-        return _described(path, _Raw("PNG", png.axes, png.source, png.voxel_size_nm, png.is_rgb, ""), ())
+        return _described(path, read_png_header(path))
     raise InputError(f"'{path}' is not an image that can be read: TIFF, OME-TIFF and PNG can.")
 
 
@@ -187,38 +185,27 @@ def _first_bytes(path: Path) -> bytes:
     return magic
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """What a format's reader found, axes as stored; S = colour samples."""
-
-    kind: str
-    axes: str
-    source: Source
-    voxel_size_nm: dict[str, float]
-    is_rgb: bool
-    note: str
-
-
-def _described(path: Path, raw: _Raw, channel_names: tuple[str, ...]) -> tuple[ImageInfo, Source]:
+def _described(path: Path, found: FileContent) -> tuple[ImageInfo, Source]:
     """Rename the stored axes to T Z C Y X (Q: unknown), Y and X last."""
-    names = _tidy_axes(raw.axes)
+    names = _tidy_axes(found.axes)
     order = [*(i for i, a in enumerate(names) if a not in "YX"), names.index("Y"), names.index("X")]
-    source = raw.source if order == sorted(order) else _Transposed(raw.source, tuple(order))
+    source = found.source if order == sorted(order) else _Transposed(found.source, tuple(order))
     axes = "".join(names[i] for i in order)
-    is_rgb = raw.is_rgb and "C" in axes
+    is_rgb = found.is_rgb and "C" in axes
     n_planes = math.prod(n for n, a in zip(source.shape, axes, strict=True) if a not in "CYX")
     info = ImageInfo(
         path=path,
-        kind=raw.kind,
+        kind=found.kind,
         shape=source.shape,
         axes=axes,
         dtype=source.dtype,
-        voxel_size_nm={a: raw.voxel_size_nm[a] for a in "ZYX" if a in raw.voxel_size_nm and a in axes}
+        voxel_size_nm={a: found.voxel_size_nm[a] for a in "ZYX" if a in found.voxel_size_nm and a in axes}
         or None,
         n_planes=n_planes,
-        channel_names=_RGB_NAMES[: source.shape[axes.index("C")]] if is_rgb else channel_names,
+        channel_names=_RGB_NAMES[: source.shape[axes.index("C")]] if is_rgb else found.channel_names,
         is_rgb=is_rgb,
-        note=raw.note,
+        note=found.note,
+        content=found.content,
     )
     return info, source
 

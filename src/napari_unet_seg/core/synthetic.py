@@ -146,7 +146,7 @@ def _add_mitochondria(
 ) -> None:
     """Dark, long bodies with an outline and pale cristae, apart from each other inside large cells."""
     room = depth + rng.uniform(0, 6, depth.shape)
-    z, y, x = np.indices(image.shape, sparse=True)
+    z, y, x = np.ogrid[: image.shape[0], : image.shape[1], : image.shape[2]]
     wobble = 0.14 * _smooth_noise(image.shape, 20, rng)
     stripes = np.sin(_smooth_noise(image.shape, 24, rng) * 8)
     for _ in range(max(1, image[0].size // 4500)):
