@@ -36,6 +36,11 @@ def _usable(size: float) -> bool:
     return math.isfinite(size) and size > 0
 
 
+def _tidy(size: float) -> float:
+    """Without the digits that a TIFF's fractions cannot hold anyway."""
+    return float(f"{size:.7g}")
+
+
 def size_from_resolution(pixels_per_unit: tuple[float, float], unit: str | None) -> dict[str, float]:
     """Pixel size (nm) of Y and X from a resolution (y, x); empty when it says nothing about the object.
 
@@ -47,7 +52,7 @@ def size_from_resolution(pixels_per_unit: tuple[float, float], unit: str | None)
     dots_per_inch = pixels_per_unit[1] * 2.54e7 / nm
     if nm >= 1e6 and any(math.isclose(dots_per_inch, dpi, rel_tol=0.005) for dpi in _PRINT_DPI):
         return {}
-    return {axis: nm / p for axis, p in zip("YX", pixels_per_unit, strict=True)}
+    return {axis: _tidy(nm / p) for axis, p in zip("YX", pixels_per_unit, strict=True)}
 
 
 def resolution_of_page(tags: Any) -> tuple[tuple[float, float], str | None]:
@@ -69,7 +74,7 @@ def imagej_voxel_size(metadata: Mapping[str, Any], tags: Any) -> dict[str, float
     sizes = size_from_resolution(resolution, unit)
     nm, spacing = nm_per_unit(unit), metadata.get("spacing")
     if sizes and nm is not None and isinstance(spacing, int | float) and _usable(abs(float(spacing))):
-        sizes["Z"] = abs(float(spacing)) * nm
+        sizes["Z"] = _tidy(abs(float(spacing)) * nm)
     return sizes
 
 
