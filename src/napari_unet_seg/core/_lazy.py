@@ -193,7 +193,7 @@ def _is_basic(key: Any) -> bool:
 
 
 def _one_key_per_axis(keys: Sequence[Any], ndim: int) -> tuple[int | slice, ...]:
-    given = [k if k is Ellipsis or isinstance(k, slice) else int(k) for k in keys]
+    given: list[Any] = [k if k is Ellipsis or isinstance(k, slice) else int(k) for k in keys]
     n_given = sum(k is not Ellipsis for k in given)
     if n_given > ndim or len(given) - n_given > 1:
         raise IndexError(f"{len(given)} indices for an array of {ndim} axes")

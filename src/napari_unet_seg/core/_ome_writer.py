@@ -289,7 +289,8 @@ def _scaled(plane: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     plane = np.asarray(plane, dtype=np.float32)
     if dtype.kind == "f":
         return plane
-    return np.rint(np.clip(plane, 0, 1) * np.iinfo(dtype).max).astype(dtype)
+    scaled: NDArray[Any] = np.rint(np.clip(np.nan_to_num(plane), 0, 1) * np.iinfo(dtype).max).astype(dtype)
+    return scaled
 
 
 def _plain(value: object) -> object:

@@ -1,4 +1,4 @@
-"""PNG files, and folders of sections (one TIFF or PNG file per plane) as one array."""
+"""Folders of sections, one TIFF or PNG file per plane, as one array."""
 
 from __future__ import annotations
 
@@ -12,68 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import PngImagePlugin
 
-from napari_unet_seg.core import _tiff_metadata as meta
-from napari_unet_seg.core._lazy import FileContent, SegmentCache, Source, as_slice
+from napari_unet_seg.core._lazy import Source
 from napari_unet_seg.core.errors import InputError
 
 SECTION_ENDINGS = (".tif", ".tiff", ".png")
-
-
-def read_png_header(path: Path) -> FileContent:
-    """Look into a PNG without decoding it; raises InputError when it is damaged."""
-    with _opened_png(path) as png:
-        mode, (width, height) = _plain_mode(png), png.size
-        metres = png.info.get("dpi", (0, 0))
-    n_samples = {"RGB": 3, "RGBA": 4}.get(mode, 1)
-    dtype = np.dtype(np.uint8) if mode in ("L", "RGB", "RGBA") else np.dtype(np.uint16)
-    shape = (height, width) if n_samples == 1 else (height, width, n_samples)
-    return FileContent(
-        kind="PNG",
-        axes="YX" if n_samples == 1 else "YXS",
-        source=_Png(path, shape, dtype, SegmentCache(max_bytes=2 * int(np.prod(shape)) * dtype.itemsize)),
-        voxel_size_nm=meta.size_from_resolution((float(metres[1]), float(metres[0])), "inch"),
-        is_rgb=n_samples > 1,
-    )
-
-
-def _opened_png(path: Path) -> PngImagePlugin.PngImageFile:
-    # Not Image.open: that refuses sections above 179 MP as an attack.
-    try:
-        return PngImagePlugin.PngImageFile(path)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"'{path}' is damaged or not a complete PNG file: copy it again.") from error
-
-
-def _plain_mode(png: PngImagePlugin.PngImageFile) -> str:
-    """The pixel mode after palettes and transparency of grey images are resolved."""
-    if png.mode == "P":
-        return "RGB"
-    return {"1": "L", "LA": "L", "I": "I;16", "I;16B": "I;16"}.get(png.mode, png.mode)
-
-
-@dataclass(frozen=True)
-class _Png:
-    """The pixels of a PNG; the whole file is decoded at once, the last one is kept."""
-
-    path: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    cache: SegmentCache
-
-    def read(self, ranges: Sequence[range]) -> NDArray[Any]:
-        whole = self.cache.get("plane", self._decoded)
-        return np.array(whole[tuple(as_slice(r) for r in ranges)], dtype=self.dtype)
-
-    def _decoded(self) -> NDArray[Any]:
-        try:
-            with _opened_png(self.path) as png:
-                mode = _plain_mode(png)
-                image = png if png.mode == mode or mode == "I;16" else png.convert(mode)
-                return np.asarray(image).astype(self.dtype).reshape(self.shape)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise InputError(f"'{self.path}' is truncated or damaged and cannot be decoded.") from error
 
 
 def natural_order(path: Path) -> tuple[tuple[int, int, str], ...]:

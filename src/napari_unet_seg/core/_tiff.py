@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from napari_unet_seg.core import _tiff_metadata as meta
 from napari_unet_seg.core._lazy import FileContent, InMemory, SegmentCache, Source, as_slice
+from napari_unet_seg.core._pillow import PillowPages
 from napari_unet_seg.core.errors import InputError
 
 BROKEN_TIFF = (
     tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, AttributeError, AssertionError,
-    struct.error, zlib.error, OverflowError, ZeroDivisionError, EOFError, NotImplementedError,
+    struct.error, zlib.error, OverflowError, ZeroDivisionError, EOFError, RuntimeError,
 )  # fmt: skip
 """What tifffile raises on damaged files."""
 
@@ -98,18 +99,32 @@ def _refuse_unusable(path: Path, series: Any, shape: tuple[int, ...], complaints
         local = page is not None and page.parent is series.parent
         if local and len(page.dataoffsets) and page.dataoffsets[-1] + page.databytecounts[-1] > size:
             raise InputError(f"'{path}' is truncated: it ends before its last pixel; copy it again.")
-    _refuse_missing_codec(path, series.keyframe)
 
 
-def _refuse_missing_codec(path: Path, keyframe: Any) -> None:
+def _needs_codec(keyframe: Any) -> bool:
+    """Whether tifffile cannot decode these pages by itself."""
     try:
         keyframe.decode(None, 0)
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, ImportError):
+        return True
+    return False
+
+
+def _decoded_by_pillow(path: Path, series: Any, shape: tuple[int, ...]) -> Source:
+    """The pages as Pillow's codecs (LZW, JPEG, ...) give them; InputError when it has none either."""
+    keyframe = series.keyframe
+    pages = [None if page is None else int(page.index) for page in series.pages]
+    page_shape = tuple(keyframe.shape)
+    source = PillowPages(
+        path, shape, series.dtype.newbyteorder("="), page_shape, tuple(pages), SegmentCache()
+    )
+    if shape[len(shape) - len(page_shape) :] != page_shape or not source.can_decode():
         name = getattr(keyframe.compression, "name", str(keyframe.compression))
         raise InputError(
             f"'{path}' is compressed in a way ({name}) that needs a package which is not installed: "
             "run `pip install imagecodecs`, or save it again uncompressed or with zlib."
-        ) from error
+        )
+    return source
 
 
 def _voxel_size(tif: Any, ome_xml: str | None) -> dict[str, float]:
@@ -139,6 +154,8 @@ def _source(path: Path, series: Any, shape: tuple[int, ...]) -> Source:
             raise InputError(f"'{path}' is truncated: it ends before its last pixel; copy it again.")
         return _OnePiece(path, int(series.dataoffset), shape, stored)
     keyframe = series.keyframe
+    if _needs_codec(keyframe):
+        return _decoded_by_pillow(path, series, shape)
     page_shape = tuple(keyframe.shape)
     n_leading = len(shape) - len(page_shape)
     n_pages = int(np.prod(shape[:n_leading], dtype=np.int64)) if n_leading >= 0 else -1
@@ -254,7 +271,7 @@ class _Pages:
         extra = {} if page.jpeg_tables is None else {"jpegtables": page.jpeg_tables}
         try:
             data = self.decode(encoded, segment, **extra)[0] if len(encoded) == n_bytes else None
-        except (*BROKEN_TIFF, RuntimeError) as error:
+        except BROKEN_TIFF as error:
             raise InputError(f"Plane {number} of '{page.path}' is damaged and cannot be decoded.") from error
         if data is None:
             raise InputError(f"Plane {number} of '{page.path}' is truncated.")
@@ -273,10 +290,10 @@ def _overlap(wanted: range, start: int, length: int) -> tuple[slice, slice]:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{path}' can no longer be read: {error}.") from error
+    except OSError as error:
+        raise InputError(f"'{path}' can no longer be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise InputError(f"'{path}' is damaged: its parts do not fit together; copy it again.") from error
 
 
 @contextmanager

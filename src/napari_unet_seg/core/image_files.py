@@ -26,11 +26,11 @@ from napari_unet_seg.core._ome_writer import (
     write_labels,
     write_probabilities,
 )
+from napari_unet_seg.core._pillow import read_png_header
 from napari_unet_seg.core._sections import (
     SECTION_ENDINGS,
     Sections,
     natural_order,
-    read_png_header,
     section_files,
 )
 from napari_unet_seg.core._tiff import ome_xml_of, read_header
