@@ -86,7 +86,7 @@ class _Png:
 
 @dataclass(frozen=True)
 class PillowPages:
-    """Pages of a TIFF, each decoded as a whole; `numbers`: their places in the file (None: missing, zeros)."""
+    """Pages of a TIFF, each decoded as a whole; `numbers`: their places in the file (None: zeros)."""
 
     path: Path
     shape: tuple[int, ...]

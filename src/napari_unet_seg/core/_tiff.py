@@ -281,9 +281,9 @@ class _Pages:
 def _overlap(wanted: range, start: int, length: int) -> tuple[slice, slice]:
     """Where a piece [start, start + length) lands among `wanted`, and what of the piece goes there."""
     first = max(0, -((wanted.start - start) // wanted.step))
-    last = min(len(wanted), max(0, -((wanted.start - start - length) // wanted.step)))
+    last = max(first, min(len(wanted), -((wanted.start - start - length) // wanted.step)))
     begin = wanted.start + first * wanted.step - start
-    return slice(first, last), slice(begin, length, wanted.step)
+    return slice(first, last), slice(begin, begin + (last - first) * wanted.step, wanted.step)
 
 
 @contextmanager
