@@ -25,8 +25,8 @@ _EIGHT = np.ones((3, 3), bool)
 # One of each pair of opposite directions: every pair of 8-neighbours is met once.
 _HALF_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 _NEIGHBOURS = _HALF_NEIGHBOURS + tuple((-dy, -dx) for dy, dx in _HALF_NEIGHBOURS)
-# Uncertain pixels make a neck thinner than its width alone says: the height is distance × P².
-_PROBABILITY_POWER = 2
+# Uncertain pixels make a neck thinner than its width alone says: the height is distance × P³.
+_PROBABILITY_POWER = 3
 _SMOOTHING_PX = 1.0
 _NM2_PER_UM2 = 1e6
 
@@ -88,7 +88,9 @@ class ObjectSettings:
         try:
             return cls(**fields)
         except TypeError as error:
-            raise InputError(f"The object settings {fields!r} are not ones that this version knows.") from error
+            raise InputError(
+                f"The object settings {fields!r} are not ones that this version knows."
+            ) from error
 
     def smallest_px(self, pixel_size_nm: float | tuple[float, ...] | None = None) -> float:
         """Smallest area that is kept, in pixels, for pixels of this size (nm, or (…, Y, X) nm)."""
@@ -129,12 +131,14 @@ def objects_from_probabilities(
     if foreground.ndim < 2:
         raise InputError(f"Probabilities of shape {foreground.shape} are no image: give (Y, X) or (Z, Y, X).")
     labels = np.zeros(foreground.shape, np.int32)
+    if not foreground.size:
+        return labels
     smallest_px = settings.smallest_px(pixel_size_nm)
     n_objects = 0
     for plane in np.ndindex(foreground.shape[:-2]):
         found = _objects_of_plane(foreground[plane], settings, smallest_px)
         labels[plane] = np.where(found > 0, found + n_objects, 0)
-        n_objects += int(found.max(initial=0))
+        n_objects += int(found.max())
     return labels
 
 
@@ -166,47 +170,42 @@ def _objects_of_plane(
     foreground: NDArray[np.floating[Any]], settings: ObjectSettings, smallest_px: float
 ) -> NDArray[np.int32]:
     foreground = np.nan_to_num(foreground, nan=0.0)
-    mask = foreground > settings.threshold
+    solid = labels = _without_specks(_components(foreground > settings.threshold), smallest_px)
     if settings.fill_holes:
-        mask = _without_holes(mask)
-    components = _without_specks(_components(mask), smallest_px)
+        gaps = _components(solid == 0, _EIGHT)
+        labels = _components((solid > 0) | _is_hole(gaps, solid))
     if settings.split_touching:
-        components = _cut_at_necks(components, foreground, settings.split_touching, smallest_px)
-    return components
+        labels = _cut_at_necks(labels, foreground, settings.split_touching, smallest_px)
+        if settings.fill_holes:
+            # What looked like a hole may be the space between objects that were one before the cut.
+            labels[(gaps > 0) & ~_is_hole(gaps, labels)] = 0
+    return labels
 
 
-def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill background that touches one 4-connected object only and not the edge of the plane.
+def _is_hole(gaps: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """True on each numbered gap that touches one object only and not the edge of the plane.
 
-    Background between several objects, such as the membrane around a cell inside another, stays.
+    A gap that touches several, such as the membrane around a cell inside another, is no hole.
     """
-    components, gaps = _components(mask), _components(~mask, _EIGHT)
-    n_gaps = int(gaps.max(initial=0))
-    first = np.full(n_gaps + 1, np.iinfo(np.int32).max, np.int32)
-    last = np.zeros(n_gaps + 1, np.int32)
-    for a, b in _neighbour_views(gaps, components):
-        beside = (a > 0) & (b > 0)
-        np.minimum.at(first, a[beside], b[beside])
-        np.maximum.at(last, a[beside], b[beside])
-    is_hole = first == last
-    is_hole[0] = False
+    is_inside = np.ones(int(gaps.max(initial=0)) + 1, bool)
+    is_inside[0] = False
     for edge in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
-        is_hole[edge] = False
-    return np.asarray(mask | is_hole[gaps])
+        is_inside[edge] = False
+    pixels = np.flatnonzero(is_inside[gaps])
+    first = np.full(len(is_inside), np.iinfo(np.int32).max, np.int32)
+    last = np.zeros(len(is_inside), np.int32)
+    for step in (-gaps.shape[1], -1, 1, gaps.shape[1]):
+        is_wall = gaps.ravel()[pixels + step] == 0
+        gap, beside = gaps.ravel()[pixels[is_wall]], labels.ravel()[pixels[is_wall] + step]
+        np.minimum.at(first, gap, beside)
+        np.maximum.at(last, gap, beside)
+    return np.asarray((is_inside & (first == last))[gaps])
 
 
 def _components(mask: NDArray[np.bool_], structure: NDArray[np.bool_] | None = None) -> NDArray[np.int32]:
     labels = np.empty(mask.shape, np.int32)
     ndi.label(mask, structure=structure, output=labels)
     return labels
-
-
-def _neighbour_views(here: NDArray[Any], there: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Each pixel of `here` beside each of its four neighbours of `there`, as pairs of views."""
-    yield here[1:], there[:-1]
-    yield here[:-1], there[1:]
-    yield here[:, 1:], there[:, :-1]
-    yield here[:, :-1], there[:, 1:]
 
 
 def _without_specks(labels: NDArray[np.int32], smallest_px: float) -> NDArray[np.int32]:
@@ -218,28 +217,27 @@ def _without_specks(labels: NDArray[np.int32], smallest_px: float) -> NDArray[np
 
 def _new_ids(is_kept: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Look-up table old id → new id: what is kept is numbered 1, 2, 3…, the rest is 0."""
-    return np.where(is_kept, np.cumsum(is_kept), 0).astype(np.int32)
+    return np.where(is_kept, np.cumsum(is_kept, dtype=np.int32), np.int32(0))
 
 
 def _cut_at_necks(
     components: NDArray[np.int32], foreground: NDArray[np.floating[Any]], strength: float, smallest_px: float
 ) -> NDArray[np.int32]:
-    """Watershed of (distance to the background × P²), basins joined again unless a thin neck parts them."""
+    """Watershed of (distance to the background × P³), basins joined again unless a thin neck parts them."""
     if not components.any():
         return components
     components = np.pad(components, 1)
     height = _height(components > 0, np.pad(foreground, 1))
     summits = _summit_of_each_pixel(components, height)
-    peaks, basins = np.unique(summits[components > 0], return_inverse=True)
-    if len(peaks) == 1:
-        return components[1:-1, 1:-1]
-    basin = np.zeros(components.shape, np.int32)
-    basin[components > 0] = basins + 1
+    is_peak = (summits == np.arange(summits.size)) & (components.ravel() > 0)
+    peaks = np.flatnonzero(is_peak)
+    basin = _new_ids(is_peak)[summits].reshape(components.shape)
     sizes = np.bincount(basin.ravel())
     peak_heights = np.concatenate([[0], height.ravel()[peaks]])
     roots = _joined_basins(_passes(components, basin, height), peak_heights, sizes, strength, smallest_px)
-    _, ids = np.unique(roots[1:], return_inverse=True)
-    return np.concatenate([[0], ids + 1]).astype(np.int32)[basin[1:-1, 1:-1]]
+    is_root = roots == np.arange(len(roots))
+    is_root[0] = False
+    return _new_ids(is_root)[roots][basin[1:-1, 1:-1]]
 
 
 def _height(mask: NDArray[np.bool_], foreground: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -266,7 +264,7 @@ def _summit_of_each_pixel(components: NDArray[np.int32], height: NDArray[np.floa
     while True:
         further = way[way]
         if np.array_equal(further, way):
-            return way.reshape(height.shape)
+            return way
         way = further
 
 
@@ -274,17 +272,26 @@ def _passes(
     components: NDArray[np.int32], basin: NDArray[np.int32], height: NDArray[np.float32]
 ) -> Iterator[tuple[int, int, float]]:
     """Pairs of touching basins of one component with the height of the pass between them, highest first."""
+    n_basins = int(basin.max()) + 1
     pairs, heights = [], []
     for dy, dx in _HALF_NEIGHBOURS:
-        rows = slice(0, basin.shape[0] - dy), slice(dy, None)
-        columns = (slice(0, -dx or None), slice(dx, None)) if dx >= 0 else (slice(-dx, None), slice(0, dx))
-        a, b = (rows[0], columns[0]), (rows[1], columns[1])
-        meet = (basin[a] != basin[b]) & (components[a] == components[b])
-        pairs.append(np.stack([basin[a][meet], basin[b][meet]], axis=1))
-        heights.append(np.minimum(height[a][meet], height[b][meet]))
-    joined, tops = np.concatenate(pairs), np.concatenate(heights)
-    for i in np.argsort(-tops, kind="stable"):
-        yield int(joined[i, 0]), int(joined[i, 1]), float(tops[i])
+        here, there = _beside(dy, dx)
+        meet = (basin[here] != basin[there]) & (components[here] == components[there])
+        a, b = basin[here][meet].astype(np.int64), basin[there][meet]
+        pairs.append(np.minimum(a, b) * n_basins + np.maximum(a, b))
+        heights.append(np.minimum(height[here][meet], height[there][meet]))
+    pair, top = np.concatenate(pairs), np.concatenate(heights)
+    highest_first = np.argsort(-top, kind="stable")
+    _, first = np.unique(pair[highest_first], return_index=True)
+    best = highest_first[np.sort(first)]
+    a, b = np.divmod(pair[best], n_basins)
+    return zip(a.tolist(), b.tolist(), top[best].tolist(), strict=True)
+
+
+def _beside(dy: int, dx: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Slices of all pixels that have a neighbour at (dy ≥ 0, dx), and of these neighbours."""
+    here = (slice(0, -dy or None), slice(max(-dx, 0), -dx if dx > 0 else None))
+    return here, (slice(dy, None), slice(max(dx, 0), dx if dx < 0 else None))
 
 
 def _joined_basins(
