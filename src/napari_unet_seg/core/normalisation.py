@@ -1,4 +1,4 @@
-"""Grey values to the range that a network was trained on: statistics per channel of one plane, then one affine map.
+"""Grey values to the range that a network knows: statistics per channel of one plane, then one affine map.
 
 The statistics are taken once per plane, before its first tile, so that every tile is mapped alike.
 """
@@ -14,6 +14,11 @@ import numpy.typing as npt
 
 from napari_unet_seg.core.errors import InputError
 
+
+class NoFinitePixelError(InputError):
+    """A channel of a plane holds nothing but NaN and infinity."""
+
+
 NormalisationKind = Literal["percentile", "min-max", "zero-mean", "max-norm", "none"]
 
 LARGEST_WHOLE_PLANE_PX = 16_000_000
@@ -23,13 +28,15 @@ SAMPLE_PX = 1_000_000
 
 
 class ArrayLike(Protocol):
-    """What is asked of an image: a shape, a dtype, and reading by slices (NumPy, zarr, dask, our lazy files)."""
+    """What is asked of an image: a shape, a dtype, and reading by slices (NumPy, zarr, dask, lazy files)."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Pixels along each axis."""
 
     @property
-    def dtype(self) -> Any: ...
+    def dtype(self) -> Any:
+        """Type of the pixels."""
 
     def __getitem__(self, key: Any, /) -> Any: ...
 
@@ -73,7 +80,9 @@ class Normalisation:
                 kind=values["kind"], low=float(values.get("low", 1.0)), high=float(values.get("high", 99.8))
             )
         except (KeyError, TypeError, ValueError) as cause:
-            raise InputError(f"Normalisation {values!r} cannot be read: it needs 'kind', 'low', 'high'.") from cause
+            raise InputError(
+                f"Normalisation {values!r} cannot be read: it needs 'kind', 'low', 'high'."
+            ) from cause
 
 
 @dataclass(frozen=True)
@@ -117,8 +126,10 @@ def plane_statistics(
 
     Raises
     ------
-    InputError
+    NoFinitePixelError
         When a channel has no finite pixel.
+    InputError
+        When the plane has no pixels.
     """
     sample = _sample(plane)
     channels = [_finite(channel, index) for index, channel in enumerate(sample)]
@@ -126,7 +137,9 @@ def plane_statistics(
     fills = tuple(float(np.median(channel)) if n_not_finite else 0.0 for channel in channels)
     mirrors = tuple(_mirror(channel) for channel in channels) if invert else (0.0,) * len(channels)
     if invert:
-        channels = [mirror - channel.astype(np.float64) for mirror, channel in zip(mirrors, channels, strict=True)]
+        channels = [
+            mirror - channel.astype(np.float64) for mirror, channel in zip(mirrors, channels, strict=True)
+        ]
     maps = _affine_maps(channels, sample, normalisation)
     sign = -1.0 if invert else 1.0
     return PlaneStatistics(
@@ -174,7 +187,9 @@ def _finite(channel: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
         return channel.ravel()
     values: npt.NDArray[Any] = channel[np.isfinite(channel)]
     if values.size == 0:
-        raise InputError(f"Channel {index} of a plane has no finite pixel (all NaN or infinite): leave it out.")
+        raise NoFinitePixelError(
+            f"Channel {index} of a plane has no finite pixel (all NaN or infinite): leave it out."
+        )
     return values
 
 
@@ -200,7 +215,9 @@ def _affine_map(channel: npt.NDArray[Any], normalisation: Normalisation) -> tupl
     if normalisation.kind == "zero-mean":
         return float(channel.mean(dtype=np.float64)), float(channel.std(dtype=np.float64)) or 1.0
     if normalisation.kind == "percentile":
-        low, high = (float(value) for value in np.percentile(channel, [normalisation.low, normalisation.high]))
+        low, high = (
+            float(value) for value in np.percentile(channel, [normalisation.low, normalisation.high])
+        )
         if high > low:
             return low, high - low
     # min-max, and a plane so empty that both percentiles fall on one value
