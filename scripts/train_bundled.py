@@ -1,8 +1,8 @@
 """Train the models that ship with the package, on the `train/` folders only, with the project's own command.
 
     python scripts/train_bundled.py prepare em-boundaries   # data as files, into .scratch/
-    python scripts/train_bundled.py train em-boundaries     # resumable; writes .scratch/em-boundaries.safetensors
-    python scripts/train_bundled.py bundle em-boundaries    # float16, with credit and licence, into the package
+    python scripts/train_bundled.py train em-boundaries     # resumable; writes into .scratch/
+    python scripts/train_bundled.py bundle em-boundaries    # float16, credit, licence; into the package
 
 `train` prints the command that it runs. Scores are measured afterwards with `napari-unet-seg predict` and
 `evaluate`; the model cards beside the weights say how.
@@ -48,8 +48,8 @@ def no_preparation(_: Path) -> None:
 def prepare_flyem(folder: Path) -> None:
     """Cut the FIB-SEM block along all three axes, which its isotropic voxels allow.
 
-    The last 20 sections are kept for validation, and no plane to learn from crosses them. Objects are the connected
-    pieces of each neuron in a plane, with a membrane of 2 px between them, as wide as it looks at 10 nm per pixel.
+    The last 20 sections are kept for validation, and no plane to learn from crosses them. Objects are the
+    connected pieces of each neuron in a plane, with a membrane of 2 px between them.
     """
     block = DATA / "em-flyem-medulla" / "train"
     image, labels = tifffile.imread(block / "images.tif"), tifffile.imread(block / "labels.tif")
@@ -61,12 +61,14 @@ def prepare_flyem(folder: Path) -> None:
             planes = zip(np.moveaxis(image[part], axis, 0), np.moveaxis(labels[part], axis, 0), strict=True)
             for number, (grey, ids) in enumerate(planes):
                 file = f"{direction}_{number:03}.tif"
-                tifffile.imwrite(folder / name / "images" / file, np.ascontiguousarray(grey), compression="zlib")
+                tifffile.imwrite(
+                    folder / name / "images" / file, np.ascontiguousarray(grey), compression="zlib"
+                )
                 tifffile.imwrite(folder / name / "labels" / file, with_membrane(ids), compression="zlib")
 
 
 def with_membrane(ids: np.ndarray) -> np.ndarray:
-    """Return the 4-connected pieces of each id, with 0 on both sides of every border between different ids."""
+    """Return the 4-connected pieces of each id, with 0 on both sides of every border between them."""
     pieces = connected_pieces(ids, connectivity=1)
     pieces[find_boundaries(pieces, mode="thick", connectivity=1)] = 0
     return pieces.astype(np.uint16)
@@ -84,8 +86,8 @@ RECIPES = {
         info={
             "class_names": ("background", "nucleus"),
             "licence": "CC0",
-            "credit": "Data Science Bowl 2018 (BBBC038), Broad Bioimage Benchmark Collection, Caicedo et al. 2019",
-            "description": "Fluorescently stained nuclei (bright on dark); Data Science Bowl 2018, many microscopes",
+            "credit": "Data Science Bowl 2018 (BBBC038), Caicedo et al. 2019",
+            "description": "Fluorescent nuclei, bright on dark; Data Science Bowl 2018, many microscopes",
         },
     ),
     "em-boundaries": Recipe(
@@ -130,7 +132,9 @@ def bundle(name: str) -> None:
 
 def main() -> None:
     """Run one step of one recipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("step", choices=["prepare", "train", "bundle"])
     parser.add_argument("model", choices=sorted(RECIPES))
     arguments = parser.parse_args()

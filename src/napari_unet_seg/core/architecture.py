@@ -113,13 +113,15 @@ def output_size(input_size: int, architecture: Architecture) -> int:
     depth = architecture.depth
     if architecture.padding == "same":
         if input_size < 1 or input_size % grid_px(depth):
-            raise InputError(f"A same-size U-Net of depth {depth} takes multiples of {grid_px(depth)} px, not {input_size}.")
+            raise InputError(
+                f"A same-size U-Net of depth {depth} needs multiples of {grid_px(depth)}, not {input_size}."
+            )
         return input_size
     result = input_size - 2 * context_px(depth)
     if result < 4 or (result - 4) % grid_px(depth):
         smallest = valid_input_size(1, architecture)
         raise InputError(
-            f"An unpadded U-Net of depth {depth} takes {smallest} + {grid_px(depth)}·n px a side, not {input_size}."
+            f"An unpadded U-Net of depth {depth} needs {smallest} + {grid_px(depth)}·n, not {input_size} px."
         )
     return result
 

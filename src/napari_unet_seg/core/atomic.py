@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         try:
             yield temporary
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

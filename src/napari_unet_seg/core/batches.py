@@ -1,6 +1,6 @@
 """Batches as the network takes them; batch number n is a function of the seed and n alone.
 
-So a resumed run sees what an uninterrupted one would, and threads may prepare batches ahead without changing them.
+So a resumed run sees what an uninterrupted one would, and threads may prepare batches ahead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from napari_unet_seg.core.training_data import TrainingData, class_indices
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Image (N, C, Y', X') float32, true classes (N, Y, X) int64, weights (N, Y, X) float32, 0 = does not count."""
+    """Image (N, C, Y', X') float32, true classes (N, Y, X) int64, weights (N, Y, X) float32, 0 = ignored."""
 
     image: NDArray[np.float32]
     classes: NDArray[np.int64]
@@ -30,7 +30,13 @@ class BatchSource:
     """Makes batches by their number, ahead of time in threads when `n_workers` is not 0."""
 
     def __init__(
-        self, data: TrainingData, batch_size: int, augmentation: AugmentSettings, seed: int, *, n_workers: int = 0
+        self,
+        data: TrainingData,
+        batch_size: int,
+        augmentation: AugmentSettings,
+        seed: int,
+        *,
+        n_workers: int = 0,
     ) -> None:
         self._sampler = PatchSampler(
             data.samples,
@@ -61,5 +67,9 @@ class BatchSource:
 
     def _make(self, number: int) -> Batch:
         patches = self._sampler.draw_batch(self._batch_size, np.random.default_rng([self._seed, number]))
-        weights = patches.annotated.astype(np.float32) if patches.weights is None else patches.weights * patches.annotated
+        weights = (
+            patches.annotated.astype(np.float32)
+            if patches.weights is None
+            else patches.weights * patches.annotated
+        )
         return Batch(patches.image, class_indices(patches.labels, self._task), weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ _FORMAT = 1
 class Checkpoint:
     """A training between two steps.
 
-    Batches and dropout depend on the seed and the step alone, so no random state has to be kept besides those.
+    Batches and dropout depend on the seed and the step alone: these are the whole random state.
 
     Parameters
     ----------
@@ -37,7 +36,7 @@ class Checkpoint:
 
     weights: dict[str, Tensor]
     best_weights: dict[str, Tensor]
-    optimizer: Mapping[str, Any]
+    optimizer: dict[str, Any]
     progress: dict[str, Any]
 
 
@@ -52,7 +51,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {f"weights/{key}": tensor for key, tensor in checkpoint.weights.items()}
     tensors |= {f"best/{key}": tensor for key, tensor in checkpoint.best_weights.items()}
     for number, state in checkpoint.optimizer["state"].items():
-        tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+        tensors |= {
+            f"optimizer/{number}/{key}": value for key, value in state.items() if isinstance(value, Tensor)
+        }
     header = {
         "format": _FORMAT,
         "progress": checkpoint.progress,
@@ -75,7 +76,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             header = json.loads((file.metadata() or {})[_HEADER_ENTRY])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ModelFileError(f"'{path}' is not a checkpoint, or it is damaged: start without resuming.") from error
+        raise ModelFileError(
+            f"'{path}' is not a checkpoint, or it is damaged: start without resuming."
+        ) from error
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in _below("optimizer", tensors).items():
         number, _, name = key.partition("/")
@@ -90,5 +93,3 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.partition("/")[2]: tensor for key, tensor in tensors.items() if key.startswith(f"{prefix}/")}
-
-

@@ -23,16 +23,20 @@ _DICE_SMOOTHING = 1.0
 def weighted_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
     """Mean over the annotated pixels of w(x)·(-log p of the true class): the paper's energy, per pixel."""
     if logits.shape[1] == 1:
-        energy = functional.binary_cross_entropy_with_logits(logits[:, 0], classes.to(logits.dtype), reduction="none")
+        energy = functional.binary_cross_entropy_with_logits(
+            logits[:, 0], classes.to(logits.dtype), reduction="none"
+        )
     else:
         energy = functional.cross_entropy(logits, classes, reduction="none")
     return _annotated_mean(energy * weights, weights)
 
 
 def binary_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the annotated pixels of one binary cross-entropy per class (one against the rest), unweighted."""
+    """Mean over the annotated pixels of the binary cross-entropy of each class against the rest."""
     if logits.shape[1] == 1:
-        energy = functional.binary_cross_entropy_with_logits(logits[:, 0], classes.to(logits.dtype), reduction="none")
+        energy = functional.binary_cross_entropy_with_logits(
+            logits[:, 0], classes.to(logits.dtype), reduction="none"
+        )
     else:
         target = functional.one_hot(classes, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
         energy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
@@ -40,7 +44,7 @@ def binary_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> Te
 
 
 def dice(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-    """Return 1 - mean over classes but the background of 2·Σpt / (Σp + Σt), over the annotated pixels of the batch."""
+    """One minus the mean over classes of 2·Σpt / (Σp + Σt), without background and pixels not annotated."""
     probabilities = class_probabilities(logits)
     annotated = (weights > 0).to(probabilities.dtype)[:, None]
     target = functional.one_hot(classes, probabilities.shape[1]).movedim(-1, 1).to(probabilities.dtype)

@@ -120,7 +120,9 @@ def find_model(name_or_path: str | os.PathLike[str]) -> tuple[Path, Source]:
     if is_path(name_or_path):
         path = Path(name_or_path)
         if not path.is_file():
-            raise ModelFileError(f"There is no model file '{path}': check the path, or give a name from `models`.")
+            raise ModelFileError(
+                f"There is no model file '{path}': check the path, or give a name from `models`."
+            )
         return path, "file"
     name = str(name_or_path)
     places: tuple[tuple[Path, Source], ...] = ((model_folder(), "saved"), (bundled_folder(), "bundled"))
@@ -135,7 +137,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> tuple[Path, Source]:
 def is_path(name_or_path: str | os.PathLike[str]) -> bool:
     """Tell a path (has a folder, or ends in .safetensors) from the bare name of a model."""
     text = os.fspath(name_or_path)
-    return text.endswith(SUFFIX) or os.path.dirname(text) != "" or not isinstance(name_or_path, str)
+    return text.endswith(SUFFIX) or Path(text).name != text or not isinstance(name_or_path, str)
 
 
 def saved_path(name: str) -> Path:
@@ -165,7 +167,9 @@ def read_info(path: Path, source: Source = "file") -> ModelInfo:
     try:
         fields = json.loads(entry)
         if fields["format"] > FORMAT_VERSION:
-            raise ModelFileError(f"'{path}' was written by a newer napari-unet-seg: update this one to use it.")
+            raise ModelFileError(
+                f"'{path}' was written by a newer napari-unet-seg: update this one to use it."
+            )
         return ModelInfo(
             name=path.name.removesuffix(SUFFIX) if source != "file" else str(fields["name"]),
             architecture=Architecture.from_json(fields["architecture"]),
@@ -185,7 +189,9 @@ def read_info(path: Path, source: Source = "file") -> ModelInfo:
     except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"The description inside model file '{path}' is damaged: get the file again.") from error
+        raise ModelFileError(
+            f"The description inside model file '{path}' is damaged: get the file again."
+        ) from error
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -199,7 +205,9 @@ def _header(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelFileError(f"Model file '{path}' cannot be read: {error.strerror}.") from error
     except (struct.error, ValueError) as error:
-        raise ModelFileError(f"'{path}' is not a model file, or it is cut off: get the file again.") from error
+        raise ModelFileError(
+            f"'{path}' is not a model file, or it is cut off: get the file again."
+        ) from error
     if not isinstance(header, dict):
         raise ModelFileError(f"'{path}' is not a model file.")
     return header

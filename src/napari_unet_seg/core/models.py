@@ -63,7 +63,7 @@ class Model:
 
     @property
     def task(self) -> Task:
-        """ "instances" or "classes"."""
+        """What the network was trained to tell: "instances" or "classes"."""
         return self.info.task
 
     @property
@@ -100,7 +100,9 @@ class Model:
         """Return an independent copy, with some fields of `info` changed."""
         return Model(replace(self.info, **changes), deepcopy(self.network))
 
-    def save(self, name_or_path: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False) -> Path:
+    def save(
+        self, name_or_path: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False
+    ) -> Path:
         """Write the model atomically and return its file.
 
         Parameters
@@ -119,7 +121,7 @@ class Model:
         """
         path = model_output_path(name_or_path, overwrite=overwrite)
         info = replace(self.info, name=path.name.removesuffix(SUFFIX))
-        tensors = {key: _stored(tensor, half) for key, tensor in self.network.state_dict().items()}
+        tensors = {key: _stored(tensor, half=half) for key, tensor in self.network.state_dict().items()}
         content = save(tensors, metadata={HEADER_ENTRY: json.dumps(info.to_json())})
         write_atomically(path, content)
         return path
@@ -143,7 +145,7 @@ def new_model(
     if "class_names" not in info and architecture.n_classes > 2:
         objects = (f"class {number}" for number in range(1, architecture.n_classes))
         info["class_names"] = ("background", *objects)
-    network = UNet(architecture, generator=torch.Generator().manual_seed(seed))
+    network = _built(architecture, torch.Generator().manual_seed(seed))
     return Model(ModelInfo(name=name, architecture=architecture, **info), network.eval())
 
 
@@ -161,16 +163,24 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"Model file '{path}' is damaged or cut off: get the file again.") from error
-    network = UNet(info.architecture)
+    network = _built(info.architecture)
     expected = network.state_dict()
     for key, tensor in expected.items():
         if key not in tensors or tensors[key].shape != tensor.shape:
-            raise ModelFileError(f"The weights in model file '{path}' do not fit its own description: get it again.")
+            raise ModelFileError(
+                f"The weights in model file '{path}' do not fit its own description: get it again."
+            )
     finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values() if tensor.is_floating_point())
     if not finite or len(tensors) != len(expected):
         raise ModelFileError(f"The weights in model file '{path}' are damaged: get the file again.")
     network.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in tensors.items()})
     return Model(info, network.eval())
+
+
+def _built(architecture: Architecture, generator: torch.Generator | None = None) -> UNet:
+    """Build a network without touching torch's global random state, from which its layers draw at first."""
+    with torch.random.fork_rng(devices=[]):
+        return UNet(architecture, generator)
 
 
 def model_output_path(name_or_path: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -206,6 +216,6 @@ def _make_model_folder(folder: Path) -> None:
         raise OutputError(f"The model folder '{folder}' cannot be created: {error.strerror}.") from error
 
 
-def _stored(tensor: Tensor, half: bool) -> Tensor:
+def _stored(tensor: Tensor, *, half: bool) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
     return tensor.half() if half and tensor.is_floating_point() else tensor

@@ -34,6 +34,7 @@ __all__ = [
     "valid_input_size",
 ]
 
+
 class UNet(nn.Module):
     """A U-Net after `Architecture`; maps `(N, C, Y, X)` images to `(N, out_channels, Y', X')` logits.
 
@@ -52,7 +53,9 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(2 * width, width, kernel_size=2, stride=2) for width in reversed(widths[:-1])
         )
-        self.merge = nn.ModuleList(_double_convolution(2 * width, width, architecture) for width in reversed(widths[:-1]))
+        self.merge = nn.ModuleList(
+            _double_convolution(2 * width, width, architecture) for width in reversed(widths[:-1])
+        )
         self.head = nn.Conv2d(widths[0], architecture.out_channels, kernel_size=1)
         self.pool = nn.MaxPool2d(2)
         self.drop = nn.Dropout(architecture.dropout)
@@ -81,7 +84,7 @@ def centre_crop(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
 
 
 def class_probabilities(logits: Tensor) -> Tensor:
-    """Turn logits `(N, out, Y, X)` into probabilities `(N, n_classes, Y, X)`; one sigmoid becomes (1 - p, p)."""
+    """Turn logits `(N, out, Y, X)` into probabilities per class; one sigmoid becomes (1 - p, p)."""
     if logits.shape[1] > 1:
         return torch.softmax(logits, dim=1)
     foreground = torch.sigmoid(logits)
@@ -92,7 +95,9 @@ def _double_convolution(incoming: int, width: int, architecture: Architecture) -
     padding = 1 if architecture.padding == "same" else 0
     layers: list[nn.Module] = []
     for channels in (incoming, width):
-        layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=padding, bias=not architecture.batch_norm))
+        layers.append(
+            nn.Conv2d(channels, width, kernel_size=3, padding=padding, bias=not architecture.batch_norm)
+        )
         if architecture.batch_norm:
             layers.append(nn.BatchNorm2d(width))
         layers.append(nn.ReLU(inplace=True))

@@ -1,7 +1,7 @@
 """The training loop, one for training from scratch and for fine-tuning: a generator of typed steps.
 
-It knows batches, a loss, an optimiser and a learning rate. It does not know files, windows or how annotations
-become samples (`training_data`), how a batch is drawn (`sampling`) or how held-out tiles are scored (`validation`).
+It knows batches, a loss, an optimiser and a learning rate. It does not know files, windows, how annotations
+become samples (`training_data`), how a batch is drawn (`batches`) or how tiles are scored (`validation`).
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["cosine", "plateau", "constant"]
 
 _LARGEST_GRADIENT_NORM = 10.0
+_CHANNELS_LAST: dict[str, Any] = {"memory_format": torch.channels_last}  # missing in torch's stubs
 
 
 def _border_only() -> WeightSettings:
-    """Weight 1 everywhere plus the separation border: balancing the classes as well makes all objects too large."""
+    """Weight 1 everywhere plus the separation border; balancing the classes too makes objects too large."""
     return WeightSettings.fiji(w0=10.0, sigma_px=5.0, balance=1.0)
 
 
@@ -111,14 +112,18 @@ class TrainSettings:
         if self.schedule not in ("cosine", "plateau", "constant"):
             raise InputError(f"Schedule '{self.schedule}' is unknown: choose cosine, plateau or constant.")
         if not 0 <= self.validation_fraction < 1:
-            raise InputError(f"The validation fraction must be from 0 to below 1, not {self.validation_fraction!r}.")
+            raise InputError(
+                f"The validation fraction must be from 0 to below 1, not {self.validation_fraction!r}."
+            )
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"The learning rate must be a positive number, not {self.learning_rate!r}.")
 
     @classmethod
     def quick(cls, **changes: Any) -> TrainSettings:
         """About a minute on two cores with a 16-channel network."""
-        settings = cls(steps=120, batch_size=4, patch_px=128, learning_rate=5e-4, validate_every=30, warmup_steps=10)
+        settings = cls(
+            steps=120, batch_size=4, patch_px=128, learning_rate=5e-4, validate_every=30, warmup_steps=10
+        )
         return replace(settings, **changes)
 
     @classmethod
@@ -136,7 +141,7 @@ class TrainSettings:
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainSettings:
-        """As the paper trains: SGD with momentum 0.99, one large tile (388² out of 572²), its augmentation."""
+        """Train as the paper: SGD with momentum 0.99, one tile of 388² out of 572², its augmentation."""
         settings = cls(
             steps=20000,
             batch_size=1,
@@ -203,7 +208,7 @@ def training_steps(
     model
         Where to start: `new_model(...)` or a trained one. It is not changed.
     annotations
-        What to learn from: images (Y, X), (C, Y, X), (Z, Y, X) or (C, Z, Y, X) with labels and annotated masks.
+        What to learn from; any number of images and planes.
     settings
         Defaults to `TrainSettings()`.
     validation
@@ -211,8 +216,8 @@ def training_steps(
     checkpoint
         File to which everything needed to go on is written at each validation, atomically.
     resume
-        Go on from `checkpoint` when it exists. On the CPU with the same number of threads, the result is bitwise
-        that of an uninterrupted run.
+        Go on from `checkpoint` when it exists. On the CPU with the same number of threads, the result is
+        bitwise that of an uninterrupted run.
 
     Yields
     ------
@@ -254,7 +259,9 @@ def _loop(
         if stopped and not is_due:  # after the checkpoint, which an unplanned validation must not change
             yield trainer.validate()
     if trainer.is_exhausted:
-        yield Note(f"Stopped early at step {trainer.step}: {settings.patience} validations brought nothing better.")
+        yield Note(
+            f"Stopped early at step {trainer.step}: {settings.patience} validations brought nothing better."
+        )
     return trainer.best_model()
 
 
@@ -266,10 +273,12 @@ class _Trainer:
         self.data = data
         self.settings = settings
         self.device = choose_device(settings.device).device
-        self.network: UNet = model.copy().network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = _on_device(model.copy().network, self.device)
         self.optimizer = _optimizer(self.network, settings)
         n_workers = 8 if self._on_cuda else 0
-        self.batches = BatchSource(data, settings.batch_size, settings.augmentation, settings.seed, n_workers=n_workers)
+        self.batches = BatchSource(
+            data, settings.batch_size, settings.augmentation, settings.seed, n_workers=n_workers
+        )
         self.step = 0
         self.rate_factor = 1.0
         self.validations_since_best = 0
@@ -294,18 +303,18 @@ class _Trainer:
         try:
             loss = self._loss(batch)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemoryError(
-                f"A batch of {self.settings.batch_size} patches of {self.settings.patch_px} px does not fit the memory "
-                f"of {self.device}: choose smaller patches or batches."
+                f"{self.settings.batch_size} patches of {self.settings.patch_px} px do not fit the memory of "
+                f"{self.device}: choose smaller patches or batches."
             ) from error
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT_NORM)
         value = float(loss.detach())
         if not (math.isfinite(value) and math.isfinite(float(norm))):
             raise TrainingDivergedError(
-                f"Training broke off at step {self.step + 1}: the loss is no longer a finite number. The last good "
-                "weights were kept; try a smaller learning rate.",
+                f"Training broke off at step {self.step + 1}: the loss is not a finite number any more; the "
+                "last good weights were kept. Try a smaller learning rate.",
                 best=self.best_model(),
             )
         self.optimizer.step()
@@ -315,13 +324,22 @@ class _Trainer:
     def validate(self) -> ValidationStep:
         """Score the held-out tiles and keep the weights when they are the best so far."""
         self.network.eval()
-        score = score_tiles(self.network, self.data.validation_tiles, self.model.info, self.data.scored_on, self.device)
+        score = score_tiles(
+            self.network, self.data.validation_tiles, self.model.info, self.data.scored_on, self.device
+        )
         is_best = self.best_score is None or score.value > self.best_score.value
         if is_best:
-            self.best_score, self.best_weights, self.validations_since_best = score, _copy_of_weights(self.network), 0
+            self.best_score, self.best_weights, self.validations_since_best = (
+                score,
+                _copy_of_weights(self.network),
+                0,
+            )
         else:
             self.validations_since_best += 1
-            if self.settings.schedule == "plateau" and self.validations_since_best % self._plateau_validations == 0:
+            if (
+                self.settings.schedule == "plateau"
+                and self.validations_since_best % self._plateau_validations == 0
+            ):
                 self.rate_factor /= 2
         return ValidationStep(self.step, self.settings.steps, score, is_best)
 
@@ -330,7 +348,7 @@ class _Trainer:
         return max(1, (self.settings.patience or 6) // 2)
 
     def best_model(self) -> Model:
-        """Return the best weights met as a new model, with this training added to its history."""
+        """Return the best weights met (before any validation: the first ones) with this training in the history."""
         result = self.model.copy(
             history=(*self.model.history, self._history_entry()),
             object_diameter_px=self.model.object_diameter_px or self.data.object_diameter_px,
@@ -338,8 +356,7 @@ class _Trainer:
             source="memory",
             path=None,
         )
-        current = _copy_of_weights(self.network)
-        result.network.load_state_dict(current if self.best_score is None else self.best_weights)
+        result.network.load_state_dict(self.best_weights)
         result.network.eval()
         return result
 
@@ -370,12 +387,12 @@ class _Trainer:
             self.network.load_state_dict(checkpoint.weights)
             self.optimizer.load_state_dict(checkpoint.optimizer)
         except (RuntimeError, ValueError) as error:
-            raise InputError("The checkpoint belongs to another network or optimiser: start without --resume.") from error
+            raise InputError(
+                "The checkpoint belongs to another network or optimiser: start without --resume."
+            ) from error
         progress = checkpoint.progress
         if progress["seed"] != self.settings.seed:
-            raise InputError(
-                f"The checkpoint was made with seed {progress['seed']}, not {self.settings.seed}: give the same seed."
-            )
+            raise InputError(f"The checkpoint was made with seed {progress['seed']}: give the same seed.")
         self.best_weights = checkpoint.best_weights
         self.step = progress["step"]
         self.rate_factor = progress["rate_factor"]
@@ -383,12 +400,16 @@ class _Trainer:
         self.best_score = None if progress["best_score"] is None else Score(**progress["best_score"])
 
     def _loss(self, batch: Batch) -> Tensor:
-        image = torch.from_numpy(batch.image).to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        image = torch.from_numpy(batch.image).to(
+            self.device, memory_format=torch.channels_last, non_blocking=True
+        )
         classes = torch.from_numpy(batch.classes).to(self.device, non_blocking=True)
         weights = torch.from_numpy(batch.weights).to(self.device, non_blocking=True)
         with (
             torch.random.fork_rng(devices=[self.device] if self._on_cuda else []),
-            torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._on_cuda and self.settings.mixed_precision),
+            torch.autocast(
+                "cuda", dtype=torch.bfloat16, enabled=self._on_cuda and self.settings.mixed_precision
+            ),
         ):
             torch.manual_seed(np.random.SeedSequence([self.settings.seed, self.step]).generate_state(1)[0])
             logits: Tensor = self.network(image)
@@ -396,7 +417,12 @@ class _Trainer:
 
     def _set_learning_rate(self) -> float:
         rate = learning_rate(self.step, self.settings) * self.rate_factor
-        rate = max(rate, min(self.settings.final_learning_rate, self.settings.learning_rate) if self.rate_factor < 1 else 0)
+        rate = max(
+            rate,
+            min(self.settings.final_learning_rate, self.settings.learning_rate)
+            if self.rate_factor < 1
+            else 0,
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
@@ -423,7 +449,7 @@ class _Trainer:
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Return the scheduled learning rate before plateaus are counted: linear warm-up, then half a cosine or constant."""
+    """Return the learning rate before plateaus: linear warm-up, then half a cosine, or constant."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / (settings.warmup_steps + 1)
     if settings.schedule != "cosine":
@@ -440,6 +466,11 @@ def _optimizer(network: UNet, settings: TrainSettings) -> torch.optim.Optimizer:
     if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=settings.learning_rate)
     return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def _on_device(network: UNet, device: torch.device) -> UNet:
+    """Move a network, its weights channels last: the faster layout for convolutions."""
+    return network.to(device).to(**_CHANNELS_LAST)
 
 
 def _copy_of_weights(network: UNet) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Annotations to what the training loop consumes: planes on the model's grid with weights, and held-out tiles."""
+"""From annotations to what training consumes: weighted planes on the model's grid, held-out tiles."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ def prepare(
     if not planes:
         raise InputError("Nothing is annotated: paint some objects and some background, or add a region.")
     if validation:
-        kept, held_out = planes, [plane for annotation in validation for plane in _planes(annotation, info, pixel_size)]
+        kept, held_out = (
+            planes,
+            [plane for annotation in validation for plane in _planes(annotation, info, pixel_size)],
+        )
         scored_on = "validation images"
     else:
         kept, held_out, scored_on = _hold_out(planes, settings.validation_fraction, settings.seed)
@@ -169,10 +172,7 @@ def _channels_and_planes(annotation: Annotation, info: ModelInfo) -> NDArray[np.
             f"The training image has {channels} channel(s), but model '{info.name}' takes "
             f"{info.architecture.in_channels}: choose a channel, or convert it to grey."
         )
-    if "C" in axes:
-        image = np.moveaxis(image, axes.index("C"), 0)
-    else:
-        image = image[np.newaxis]
+    image = np.moveaxis(image, axes.index("C"), 0) if "C" in axes else image[np.newaxis]
     return image.reshape(channels, -1, *image.shape[-2:])
 
 
@@ -223,7 +223,11 @@ def _restricted(plane: Sample, annotated: NDArray[np.bool_]) -> Sample:
 def _weighted(plane: Sample, info: ModelInfo, settings: TrainSettings) -> Sample:
     """Carve the gaps and add the weight map."""
     weights = weight_map(plane.labels, settings.weights, annotated=plane.annotated, task=info.task)
-    labels = carve_gaps(plane.labels, task=info.task).astype(np.int32) if info.task == "instances" else plane.labels
+    labels = (
+        carve_gaps(plane.labels, task=info.task).astype(np.int32)
+        if info.task == "instances"
+        else plane.labels
+    )
     return replace(plane, labels=labels, weights=weights)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_unet_seg.core.augmentation import Patch
 from napari_unet_seg.core._matching import match_objects
+from napari_unet_seg.core.augmentation import Patch
 from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.network import UNet, class_probabilities
 from napari_unet_seg.core.objects import objects_from_probabilities
@@ -38,8 +38,8 @@ def score_tiles(
     Returns
     -------
     Score
-        For instances on fully annotated tiles the mean over IoU 0.5 and 0.75 of the pooled object F1, averaged
-        with the Dice of the pixels; else the mean Dice of the classes but the background.
+        For instances on densely annotated tiles the mean over IoU 0.5 and 0.75 of the pooled object F1,
+        averaged with the Dice of the pixels; else the mean Dice of the classes but the background.
     """
     probabilities = [_probabilities(network, tile, device) for tile in tiles]
     dice = _mean_dice(probabilities, tiles, info)

@@ -1,0 +1,315 @@
+"""One loop that learns, stops when told, resumes bitwise, and never loses good weights."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet_seg.core.annotation import Annotation
+from napari_unet_seg.core.architecture import Architecture
+from napari_unet_seg.core.augmentation import AugmentSettings
+from napari_unet_seg.core.checkpoint import load_checkpoint
+from napari_unet_seg.core.errors import InputError, ModelFileError, TrainingDivergedError
+from napari_unet_seg.core.models import Model, new_model
+from napari_unet_seg.core.steps import STOP, Note, run_to_end
+from napari_unet_seg.core.training import (
+    TrainSettings,
+    TrainStep,
+    ValidationStep,
+    fine_tune,
+    learning_rate,
+    training_steps,
+)
+from napari_unet_seg.core.training_data import prepare
+
+TINY = Architecture(base_channels=4, depth=2, batch_norm=True, padding="same", dropout=0.0)
+QUICK = TrainSettings(
+    steps=8,
+    batch_size=2,
+    patch_px=32,
+    learning_rate=1e-2,
+    validate_every=3,
+    augmentation=AugmentSettings.default(),
+    device="cpu",
+)
+
+
+def discs(seed: int = 0, size: int = 96) -> Annotation:
+    """Bright discs of 6 px radius on a dark ground."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    labels = np.zeros((size, size), np.int32)
+    for number in range(1, 7):
+        cy, cx = rng.integers(10, size - 10, 2)
+        labels[(y - cy) ** 2 + (x - cx) ** 2 <= 36] = number
+    image = (40 + 120 * (labels > 0) + rng.normal(0, 5, labels.shape)).astype(np.float32)
+    return Annotation.dense(image, labels)
+
+
+def weights_of(model: Model) -> dict[str, torch.Tensor]:
+    return model.network.state_dict()
+
+
+def assert_same_weights(a: Model, b: Model) -> None:
+    one, other = weights_of(a), weights_of(b)
+    different = [key for key in one if not torch.equal(one[key], other[key])]
+    assert not different, f"these weights differ: {different[:3]}"
+
+
+def collect(steps: Generator[Any, Any, Model], stop_after: int | None = None) -> tuple[list[Any], Model]:
+    seen: list[Any] = []
+    answer = None
+    while True:
+        try:
+            seen.append(steps.send(answer))
+        except StopIteration as end:
+            return seen, end.value
+        learned = sum(isinstance(step, TrainStep) for step in seen)
+        answer = STOP if learned == stop_after else None
+
+
+def test_it_learns_to_segment_discs() -> None:
+    annotations = [discs(seed) for seed in range(5)]
+    start = new_model(TINY, seed=0)
+    settings = replace(QUICK, steps=60, validate_every=20, augmentation=AugmentSettings.none())
+    seen, model = collect(training_steps(start, annotations, settings))
+    scores = [step.score.value for step in seen if isinstance(step, ValidationStep)]
+    assert max(scores) > 0.8, f"scores were {scores}"
+    losses = [step.loss for step in seen if isinstance(step, TrainStep)]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert model.history[-1]["steps"] == 60
+    assert model.object_diameter_px == pytest.approx(12, abs=1.5)
+
+
+def test_the_starting_model_is_not_changed() -> None:
+    start = new_model(TINY, seed=0)
+    before = {key: tensor.clone() for key, tensor in weights_of(start).items()}
+    fine_tune(start, [discs()], replace(QUICK, steps=2))
+    assert all(torch.equal(before[key], tensor) for key, tensor in weights_of(start).items())
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    first, second = (fine_tune(new_model(TINY, seed=0), [discs()], QUICK) for _ in range(2))
+    assert_same_weights(first, second)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("stop_after", [3, 4])
+def test_a_stopped_and_resumed_run_ends_bitwise_like_an_uninterrupted_one(
+    tmp_path: Path, optimizer: Any, stop_after: int
+) -> None:
+    architecture = replace(TINY, dropout=0.3)
+    settings = replace(QUICK, optimizer=optimizer, learning_rate=1e-3)
+    annotations = [discs(seed) for seed in range(4)]
+    start = new_model(architecture, seed=0)
+    whole = run_to_end(training_steps(start, annotations, settings))
+    checkpoint = tmp_path / "run.checkpoint"
+    collect(training_steps(start, annotations, settings, checkpoint=checkpoint), stop_after)
+    assert load_checkpoint(checkpoint).progress["step"] == stop_after
+    torch.manual_seed(99)  # the state of torch's global generator must not matter
+    seen, resumed = collect(training_steps(start, annotations, settings, checkpoint=checkpoint, resume=True))
+    assert sum(isinstance(step, TrainStep) for step in seen) == settings.steps - stop_after
+    assert_same_weights(whole, resumed)
+
+
+def test_stop_answers_within_one_step_with_the_best_model() -> None:
+    seen, model = collect(training_steps(new_model(TINY), [discs()], QUICK), stop_after=2)
+    assert sum(isinstance(step, TrainStep) for step in seen) == 2
+    assert isinstance(seen[-1], ValidationStep), "what is kept has been scored"
+    assert model.history[-1]["steps"] == 2
+
+
+def test_training_leaves_the_global_random_state_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fine_tune(new_model(replace(TINY, dropout=0.5)), [discs()], replace(QUICK, steps=2))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_best_model_is_kept_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_unet_seg.core import training
+    from napari_unet_seg.core.validation import Score
+
+    values = iter([0.2, 0.9, 0.1])
+    monkeypatch.setattr(training, "score_tiles", lambda *_: Score(next(values), "made up", "nothing"))
+    seen, best = collect(training_steps(new_model(TINY), [discs()], QUICK))
+    assert [step.is_best for step in seen if isinstance(step, ValidationStep)] == [True, True, False]
+    assert best.history[-1]["score"]["value"] == 0.9
+
+
+def test_early_stopping_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_unet_seg.core import training
+    from napari_unet_seg.core.validation import Score
+
+    monkeypatch.setattr(training, "score_tiles", lambda *_: Score(0.5, "made up", "nothing"))
+    settings = replace(QUICK, steps=50, validate_every=1, patience=2)
+    seen, _ = collect(training_steps(new_model(TINY), [discs()], settings))
+    assert sum(isinstance(step, TrainStep) for step in seen) == 3
+    assert isinstance(seen[-1], Note)
+    assert "Stopped early" in seen[-1].message
+
+
+def test_a_plateau_halves_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_unet_seg.core import training
+    from napari_unet_seg.core.validation import Score
+
+    monkeypatch.setattr(training, "score_tiles", lambda *_: Score(0.5, "made up", "nothing"))
+    settings = replace(QUICK, steps=6, validate_every=1, patience=8, schedule="plateau")
+    seen, _ = collect(training_steps(new_model(TINY), [discs()], settings))
+    rates = [step.learning_rate for step in seen if isinstance(step, TrainStep)]
+    assert rates[0] == QUICK.learning_rate
+    assert rates[-1] == QUICK.learning_rate / 2
+
+
+def test_cosine_goes_from_the_first_to_the_last_rate_after_a_warm_up() -> None:
+    settings = TrainSettings(steps=110, warmup_steps=10, learning_rate=1e-3, final_learning_rate=1e-6)
+    rates = [learning_rate(step, settings) for step in range(111)]
+    assert rates[0] == pytest.approx(1e-3 / 11)
+    assert max(rates) == rates[10] == pytest.approx(1e-3)
+    assert rates[110] == pytest.approx(1e-6)
+    assert rates[60] == pytest.approx(0.5e-3, rel=0.01)
+
+
+def test_a_loss_gone_nan_stops_with_a_sentence_and_keeps_the_last_good_weights() -> None:
+    settings = replace(QUICK, optimizer="sgd", learning_rate=1e30, steps=50, validate_every=100)
+    with pytest.raises(TrainingDivergedError, match="smaller learning rate") as caught:
+        fine_tune(new_model(TINY, seed=0), [discs()], settings)
+    assert all(tensor.isfinite().all() for tensor in weights_of(caught.value.best).values())
+
+
+def test_labels_that_are_not_annotated_change_nothing() -> None:
+    annotation = discs()
+    mask = np.zeros(annotation.labels.shape, bool)
+    mask[:, :48] = True
+    scrambled = annotation.labels.copy()
+    scrambled[~mask] = np.random.default_rng(0).integers(0, 9, np.count_nonzero(~mask))
+    models = [
+        fine_tune(
+            new_model(TINY, seed=0),
+            [Annotation(annotation.image, labels, mask)],
+            replace(QUICK, steps=3),
+        )
+        for labels in (annotation.labels, scrambled)
+    ]
+    assert_same_weights(*models)
+
+
+def test_classes_are_learned_as_classes() -> None:
+    annotation = discs()
+    classes = np.where(annotation.labels > 3, 2, np.minimum(annotation.labels, 1)).astype(np.int32)
+    start = new_model(replace(TINY, out_channels=3), task="classes")
+    seen, model = collect(training_steps(start, [Annotation.dense(annotation.image, classes)], QUICK))
+    assert model.task == "classes"
+    assert {step.score.name for step in seen if isinstance(step, ValidationStep)} == {"Dice"}
+
+
+def test_a_class_that_the_model_does_not_have_is_refused() -> None:
+    annotation = discs()
+    with pytest.raises(InputError, match="class 6"):
+        fine_tune(new_model(TINY, task="classes"), [annotation], QUICK)
+
+
+def test_channels_must_fit_the_model() -> None:
+    annotation = discs()
+    two_channels = Annotation.dense(np.stack([annotation.image] * 2), annotation.labels, axes="CYX")
+    with pytest.raises(InputError, match="2 channel"):
+        fine_tune(new_model(TINY), [two_channels], QUICK)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        ([discs(seed) for seed in range(4)], "held-out planes"),
+        ([discs(size=400)], "held-out strip"),
+        ([discs(size=64)], "too small to hold"),
+    ],
+)
+def test_it_says_honestly_what_it_scores_on(annotations: list[Annotation], expected: str) -> None:
+    data = prepare(annotations, [], new_model(TINY).info, QUICK)
+    assert expected in data.scored_on
+    assert data.validation_tiles
+
+
+def test_a_held_out_strip_is_not_learned_from() -> None:
+    data = prepare([discs(size=400)], [], new_model(TINY).info, QUICK)
+    learned = data.samples[0].annotated
+    n_held_out = sum(int(tile.annotated.sum()) for tile in data.validation_tiles)
+    assert learned.sum() + n_held_out == learned.size
+
+
+def test_images_are_brought_to_the_models_pixel_size() -> None:
+    annotation = replace(discs(), pixel_size_nm=5.0)
+    model = new_model(TINY, pixel_size_nm=10.0)
+    data = prepare([annotation], [], model.info, QUICK)
+    assert data.samples[0].shape == (48, 48)
+    assert data.object_diameter_px == pytest.approx(6, abs=1)
+
+
+def test_touching_objects_are_learned_with_a_gap_and_a_heavy_border() -> None:
+    labels = np.zeros((64, 64), np.int32)
+    labels[20:40, 10:30], labels[20:40, 30:50] = 1, 2
+    annotation = Annotation.dense(np.zeros((64, 64), np.float32) + labels, labels)
+    sample = prepare([annotation], [], new_model(TINY).info, QUICK).samples[0]
+    assert sample.weights is not None
+    assert not ((sample.labels[:, :-1] == 1) & (sample.labels[:, 1:] == 2)).any(), "nothing touches any more"
+    gap = (labels > 0) & (sample.labels == 0)
+    assert 20 <= gap.sum() < 40, "a gap of about one column"
+    assert sample.weights[gap].min() > 5 * sample.weights[labels == 1].max()
+
+
+def test_a_whole_stack_counts_its_classes_once() -> None:
+    sparse, dense = discs(0), discs(1)
+    dense = replace(dense, labels=np.where(dense.image > 0, 1, 0).astype(np.int32))
+    settings = replace(QUICK, weights=TrainSettings.paper().weights, validation_fraction=0.0)
+    data = prepare([sparse, dense], [], new_model(TINY).info, settings)
+    assert data.samples[0].weights is not None
+    assert data.samples[1].weights is not None
+    inside = [s.weights[s.labels > 0] for s in data.samples if s.weights is not None]
+    assert inside[0].max() == pytest.approx(inside[1].max()), "w_c comes from all planes together"
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.checkpoint"
+    collect(training_steps(new_model(TINY), [discs()], QUICK, checkpoint=checkpoint), stop_after=1)
+    other = new_model(replace(TINY, base_channels=2))
+    with pytest.raises(InputError, match="another network"):
+        run_to_end(training_steps(other, [discs()], QUICK, checkpoint=checkpoint, resume=True))
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.checkpoint"
+    checkpoint.write_bytes(b"nonsense")
+    with pytest.raises(ModelFileError, match="checkpoint"):
+        run_to_end(training_steps(new_model(TINY), [discs()], QUICK, checkpoint=checkpoint, resume=True))
+
+
+def test_the_paper_preset_is_the_papers() -> None:
+    settings = TrainSettings.paper()
+    assert (settings.optimizer, settings.momentum, settings.batch_size) == ("sgd", 0.99, 1)
+    assert settings.loss == "weighted-cross-entropy"
+    assert (settings.weights.preset, settings.weights.w0, settings.weights.sigma_px) == ("paper", 10, 5)
+    data = prepare([discs(size=96)], [], new_model(Architecture(base_channels=1)).info, settings)
+    assert (data.input_px, data.output_px) == (572, 388)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"steps": 0},
+        {"loss": "luck"},
+        {"optimizer": "hope"},
+        {"schedule": "never"},
+        {"validation_fraction": 1.0},
+        {"learning_rate": -1.0},
+    ],
+)
+def test_impossible_settings_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        TrainSettings(**fields)
