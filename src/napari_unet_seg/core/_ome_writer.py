@@ -255,7 +255,7 @@ def _write(path: Path, planes: Iterator[NDArray[Any]], layout: _Layout, *, overw
             dtype=layout.dtype,
             photometric="minisblack",
             compression="zlib",
-            compressionargs={"level": 1 if layout.dtype.kind == "f" else 6},
+            compressionargs={"level": 1 if layout.dtype.kind == "f" else 3},
             metadata=layout.ome_metadata(),
         )
     return path
