@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# pip would compile everything, on one core: Python does it faster, or only for what it imports.
+PIP := -m pip install --quiet --no-compile -c constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 OUT ?= demo-output
 # Qt draws no canvas without an X server; where there is no xvfb-run, the desktop's own display serves.
 ON_SCREEN := $(if $(shell command -v xvfb-run),QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1600x1200x24")
@@ -10,29 +13,30 @@ ON_SCREEN := $(if $(shell command -v xvfb-run),QT_QPA_PLATFORM=xcb xvfb-run -a -
 .PHONY: help setup demo test test-core test-viewer lint types contracts format docs soak bench screenshots clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # One environment for the viewer and the tools, in two steps so that the demo waits only for the first.
 .venv/.stamp-run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed (set PYTHON=...)")'
 	@echo "Setting up .venv: some minutes the first time."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet -c constraints.txt "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
+	@$(BIN)/python $(PIP) "pip>=25.1"
+	@$(BIN)/python $(PIP) -e ".[all]"
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true  # for those who start the commands without make
 	@touch $@
 
 .venv/.stamp-dev: .venv/.stamp-run
 	@echo "Adding the tools for tests, checks and documentation to .venv."
-	@$(BIN)/python -m pip install --quiet -c constraints.txt --group dev
+	@$(BIN)/python $(PIP) --group dev
 	@touch $@
 
 # A second environment, with neither Qt nor napari: there the core proves that it needs neither.
 .venv-core/.stamp: pyproject.toml constraints.txt
 	@echo "Setting up .venv-core, without Qt and napari."
 	@$(PYTHON) -m venv .venv-core
-	@.venv-core/bin/python -m pip install --quiet -c constraints.txt "pip>=25.1"
-	@.venv-core/bin/python -m pip install --quiet -c constraints.txt --group core
-	@.venv-core/bin/python -m pip install --quiet -c constraints.txt --no-deps -e .
+	@.venv-core/bin/python $(PIP) "pip>=25.1"
+	@.venv-core/bin/python $(PIP) --group core
+	@.venv-core/bin/python $(PIP) --no-deps -e .
 	@touch $@
 
 setup: .venv/.stamp-dev .venv-core/.stamp  ## both environments and the Debian packages, without running anything
@@ -75,7 +79,6 @@ contracts: .venv/.stamp-dev  ## who may import whom
 	@$(BIN)/lint-imports
 
 docs: .venv/.stamp-dev  ## the documentation site, into site/
-	@$(BIN)/python scripts/benchmark_table.py --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Documentation built: open site/index.html"
 
