@@ -203,7 +203,57 @@ def test_grey_png_keeps_its_depth(tmp_path: Path, dtype: Any) -> None:
     np.testing.assert_array_equal(opened.data[3:9], plane[3:9])
 
 
+CUBE = np.arange(32 * 48 * 64, dtype=np.uint32).reshape(32, 48, 64)
+COLOURS = np.random.default_rng(0).integers(0, 256, (4, 20, 30, 3), dtype=np.uint8)
+HYPERSTACK = STACK[:, None, None].repeat(2, 1).repeat(3, 2)
+ODD_FILES: dict[str, tuple[np.ndarray, str, np.ndarray, dict[str, Any]]] = {
+    "planar rgb": (COLOURS[0].transpose(2, 0, 1), "CYX", COLOURS[0].transpose(2, 0, 1),
+                   {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib"}),
+    "rgb stack": (COLOURS, "ZCYX", COLOURS.transpose(0, 3, 1, 2),
+                  {"photometric": "rgb", "compression": "zlib"}),
+    "volumetric tiles": (CUBE, "ZYX", CUBE,
+                         {"volumetric": True, "tile": (16, 16, 16), "compression": "zlib"}),
+    "one bit": (CUBE % 3 == 0, "ZYX", CUBE % 3 == 0, {"compression": "zlib"}),
+    "predictor": (CUBE, "ZYX", CUBE, {"compression": "zlib", "predictor": True}),
+    "imagej hyperstack": (HYPERSTACK, "TZCYX", HYPERSTACK, {"imagej": True, "metadata": {"axes": "TZCYX"}}),
+    "imagej, first header only": (HYPERSTACK, "TZCYX", HYPERSTACK,
+                                  {"imagej": True, "truncate": True, "metadata": {"axes": "TZCYX"}}),
+    "named axes": (HYPERSTACK, "CTZYX", HYPERSTACK, {"metadata": {"axes": "CTZYX"}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(ODD_FILES))
+def test_less_common_files_are_read_as_well(tmp_path: Path, name: str) -> None:
+    data, axes, expected, options = ODD_FILES[name]
+    opened = open_image(imwrite(tmp_path / "a.tif", data, **options))
+    assert opened.axes == axes
+    np.testing.assert_array_equal(np.asarray(opened.data), expected)
+    np.testing.assert_array_equal(opened.data[..., 3:17, 20:25], expected[..., 3:17, 20:25])
+
+
+def test_images_of_other_sizes_in_the_file_are_mentioned(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        tif.write(STACK, photometric="minisblack")
+        tif.write(STACK[0, :5], photometric="minisblack")
+    info = look_at(tmp_path / "a.tif")
+    assert info.shape == STACK.shape
+    assert "1 more image" in info.note
+
+
 # --- voxel size
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "nm"),
+    [
+        (34682, "[Scan]\r\nPixelWidth=5e-9\r\nPixelHeight=5e-9\r\n", 5.0),
+        (34118, "\r\n0\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 9.926 nm\r\n", 9.926),
+    ],
+    ids=["fei", "zeiss"],
+)
+def test_electron_microscopes_tell_their_pixel_size(tmp_path: Path, tag: int, text: str, nm: float) -> None:
+    path = imwrite(tmp_path / "a.tif", STACK[0], metadata=None, extratags=[(tag, 2, 0, text, True)])
+    assert look_at(path).voxel_size_nm == pytest.approx({"Y": nm, "X": nm})
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class SegmentCache:
         return piece
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LazyArray:
     """A view of a `Source` that numpy and napari take for an array; indexing reads from disk.
 

@@ -133,7 +133,8 @@ def _voxel_size(tif: Any, ome_xml: str | None) -> dict[str, float]:
     tags = tif.pages.first.tags
     if tif.is_imagej:
         return meta.imagej_voxel_size(tif.imagej_metadata or {}, tags)
-    return meta.size_from_resolution(*meta.resolution_of_page(tags))
+    from_microscope = meta.sem_pixel_size(tif.fei_metadata, tif.sem_metadata)
+    return from_microscope or meta.size_from_resolution(*meta.resolution_of_page(tags))
 
 
 def _channel_names(tif: Any, ome_xml: str | None, shape: tuple[int, ...], axes: str) -> tuple[str, ...]:

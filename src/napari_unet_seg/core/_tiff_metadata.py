@@ -67,6 +67,19 @@ def resolution_of_page(tags: Any) -> tuple[tuple[float, float], str | None]:
     return (ratio("YResolution"), ratio("XResolution")), unit
 
 
+def sem_pixel_size(fei: Mapping[str, Any] | None, zeiss: Mapping[str, Any] | None) -> dict[str, float]:
+    """Pixel size (nm) that an FEI/Thermo or Zeiss electron microscope noted, empty if none did."""
+    scan = (fei or {}).get("Scan", {})
+    sizes = {axis: scan.get(f"Pixel{name}") for axis, name in (("Y", "Height"), ("X", "Width"))}
+    nm: float | None = 1e9
+    if zeiss and "ap_image_pixel_size" in zeiss:
+        _, size, unit = zeiss["ap_image_pixel_size"]
+        sizes, nm = {"Y": size, "X": size}, nm_per_unit(unit)
+    if nm is None or not all(isinstance(s, int | float) and _usable(float(s)) for s in sizes.values()):
+        return {}
+    return {axis: _tidy(float(size) * nm) for axis, size in sizes.items()}
+
+
 def imagej_voxel_size(metadata: Mapping[str, Any], tags: Any) -> dict[str, float]:
     """Voxel size (nm) of an ImageJ file, per axis that is known."""
     resolution, tiff_unit = resolution_of_page(tags)

@@ -213,7 +213,7 @@ def _described(path: Path, found: FileContent) -> tuple[ImageInfo, Source]:
 def _tidy_axes(stored: str) -> str:
     names = stored if "C" in stored else stored.replace("S", "C")
     names = "".join(a if a in AXES else "Q" for a in names)
-    return names.replace("Q", "Z") if names.count("Q") == 1 and not set("TZ") & set(names) else names
+    return names.replace("Q", "Z") if names.count("Q") == 1 and "Z" not in names else names
 
 
 @dataclass(frozen=True)
