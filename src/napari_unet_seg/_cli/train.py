@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from napari_unet_seg._cli._console import print_json, stderr
-from napari_unet_seg.core.errors import InputError, TrainingDivergedError
+from napari_unet_seg._cli._console import Cancelled, print_json, say
+from napari_unet_seg._cli._options import AsJson, Coding, CodingOption, Device, Overwrite, TaskChoice
+from napari_unet_seg._cli._outputs import check_writable
+from napari_unet_seg._cli._progress import ProgressBar, first_interrupt_asks_to_stop
+from napari_unet_seg.core.errors import InputError, OutputError, TrainingDivergedError, UNetSegError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from napari_unet_seg.core.annotation import Annotation
     from napari_unet_seg.core.models import Model
-    from napari_unet_seg.core.training import TrainSettings
+    from napari_unet_seg.core.training import AnyStep, TrainSettings
+
+DEFAULT_WIDTH: Final = 16
 
 
 class Preset(StrEnum):
@@ -28,97 +35,168 @@ class Preset(StrEnum):
     paper = "paper"
 
 
-class TaskChoice(StrEnum):
-    """What the labels mean."""
-
-    instances = "instances"
-    classes = "classes"
-
-
-class Coding(StrEnum):
-    """What 0 means in the labels."""
-
-    dense = "dense"
-    scribbles = "scribbles"
-
-
-DEFAULT_WIDTH = 16
-
-
 def train(
     images: Annotated[Path, typer.Option(help="Image file, or folder of images.")],
     labels: Annotated[Path, typer.Option(help="Label file, or folder of labels with the same names.")],
     out: Annotated[str, typer.Option(help="Model to write: a .safetensors file, or a bare name.")],
-    start: Annotated[str | None, typer.Option("--from", help="Model to start from; none: from scratch.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Model to start from; none: from scratch.")
+    ] = None,
     preset: Annotated[Preset, typer.Option(help="How long and how.")] = Preset.thorough,
-    task: Annotated[TaskChoice, typer.Option(help="Whether labels are objects or classes.")] = TaskChoice.instances,
-    coding: Annotated[Coding, typer.Option(help="dense: 0 is background; scribbles: 0 is not annotated.")] = Coding.dense,
-    annotated: Annotated[Path | None, typer.Option(help="Mask file or folder: labels count where it is not 0.")] = None,
+    task: Annotated[
+        TaskChoice | None,
+        typer.Option(help="What the labels mean; none: instances, or as --from.", show_default=False),
+    ] = None,
+    coding: CodingOption = Coding.dense,
+    annotated: Annotated[
+        Path | None, typer.Option(help="Mask file or folder: labels count where it is not 0.")
+    ] = None,
     val_images: Annotated[Path | None, typer.Option(help="Images to validate on.")] = None,
     val_labels: Annotated[Path | None, typer.Option(help="Labels to validate on.")] = None,
-    val_fraction: Annotated[float, typer.Option(help="Part to hold out when no validation images are given.")] = 0.2,
+    val_fraction: Annotated[
+        float | None, typer.Option(help="Part to hold out when no validation images are given; none: 0.2.")
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="weighted-cross-entropy, bce, dice or bce+dice.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Batches to train on.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Batches to train on; none: the preset's.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the first level, from scratch.")] = None,
     pixel_size: Annotated[float | None, typer.Option(help="Pixel size of the images in nm.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model.", min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Train a U-Net on images and labels, from scratch or from another model; the best one met is kept."""
-    from napari_unet_seg.core.models import model_output_path
-    from napari_unet_seg.core.steps import STOP
+    """Train a U-Net on images and labels.
 
+    From scratch, or from another model; the best one met is kept. Ctrl-C stops and saves it.
+    """
     started = time.perf_counter()
-    target = model_output_path(out, overwrite=overwrite or resume)
-    chosen = {"loss": loss, "optimizer": optimizer, "steps": steps}
-    settings = replace(
-        _preset(preset),
+    _refuse_contradictions(start, width, val_images, val_labels, val_fraction)
+    target = _target(out, resume=resume, overwrite=overwrite)
+
+    from napari_unet_seg._cli._annotations import read_annotations
+
+    settings = _settings(
+        preset,
         device=device,
         seed=seed,
         validation_fraction=val_fraction,
-        **{name: value for name, value in chosen.items() if value is not None},  # type: ignore[arg-type]
+        loss=loss,
+        optimizer=optimizer,
+        steps=steps,
     )
-    annotations = _annotations(images, labels, annotated, coding, pixel_size)
-    if (val_images is None) != (val_labels is None):
-        raise InputError("Validation needs both --val-images and --val-labels.")
-    validation = (
-        [] if val_images is None or val_labels is None else _annotations(val_images, val_labels, None, coding, pixel_size)
+    annotations = read_annotations(images, labels, annotated, coding, pixel_size)
+    validation = []
+    if val_images is not None and val_labels is not None:
+        validation = read_annotations(val_images, val_labels, None, coding, pixel_size)
+    model = (
+        _new_model(annotations, task or TaskChoice.instances, preset, width, pixel_size, seed)
+        if start is None
+        else _model_to_start_from(start, task)
     )
-    model = _start_model(start, annotations, task, preset, width, pixel_size, seed)
-    checkpoint = target.with_name(f"{target.stem}.checkpoint")
-    try:
-        trained, interrupted = _run(model, annotations, validation, settings, checkpoint, resume=resume, stop=STOP)
-    except TrainingDivergedError as error:
-        error.best.save(target, overwrite=overwrite or resume)
-        raise
-    path = trained.save(target, overwrite=overwrite or resume)
-    if interrupted:
-        stderr().print(f"Stopped. The best model so far is in '{path}'; go on with --resume.")
-        raise KeyboardInterrupt
-    checkpoint.unlink(missing_ok=True)
+    trained = _train(model, annotations, validation, settings, target)
     score = trained.history[-1]["score"]
     if as_json:
-        seconds = round(time.perf_counter() - started, 3)
-        print_json({"model": str(path), "score": score, "steps": trained.history[-1]["steps"], "seconds": seconds})
-    stderr().print(f"Saved '{path}'" + (f": {score['name']} {score['value']:.3f} on {score['measured_on']}." if score else "."))
+        print_json(
+            {
+                "model": str(target.path),
+                "score": score,
+                "steps": trained.history[-1]["steps"],
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+        )
+    scored = f": {score['name']} {score['value']:.3f} on {score['measured_on']}" if score else ""
+    say(f"Saved '{target.path}'{scored}.")
 
 
-def _preset(preset: Preset) -> TrainSettings:
+@dataclass(frozen=True)
+class _Target:
+    """Where the model and, until it is complete, the checkpoint are written."""
+
+    path: Path
+    may_replace: bool
+    resume: bool
+
+    @property
+    def checkpoint(self) -> Path:
+        """Beside the model."""
+        return _checkpoint_of(self.path)
+
+    def save(self, model: Model) -> None:
+        """Write the model; failing now is no longer a matter of wrong input."""
+        try:
+            model.save(self.path, overwrite=self.may_replace)
+        except OutputError as error:
+            raise UNetSegError(
+                f"{error} The training is kept in '{self.checkpoint}': go on with --resume."
+            ) from error
+
+
+def _checkpoint_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.checkpoint")
+
+
+def _refuse_contradictions(
+    start: str | None,
+    width: int | None,
+    val_images: Path | None,
+    val_labels: Path | None,
+    val_fraction: float | None,
+) -> None:
+    if (val_images is None) != (val_labels is None):
+        raise InputError("Validation needs both --val-images and --val-labels.")
+    if val_images is not None and val_fraction is not None:
+        raise InputError("Give either --val-images with --val-labels, or --val-fraction.")
+    if start is not None and width is not None:
+        raise InputError("--width is for training from scratch: a model given with --from keeps its own.")
+
+
+def _target(out: str, *, resume: bool, overwrite: bool) -> _Target:
+    """Check where the model goes, before anything is read."""
+    from napari_unet_seg.core.models import model_output_path
+
+    try:
+        path = model_output_path(out, overwrite=True)
+        if not (overwrite or (resume and _checkpoint_of(path).exists())):
+            model_output_path(out, overwrite=False)
+    except OutputError as error:
+        raise OutputError(str(error).replace("allow overwriting", "give --overwrite")) from error
+    check_writable(path.parent)
+    checkpoint = _checkpoint_of(path)
+    if checkpoint.exists() and not (resume or overwrite):
+        raise OutputError(
+            f"An interrupted training is kept in '{checkpoint}': "
+            "go on with --resume, or begin anew with --overwrite."
+        )
+    if resume and not checkpoint.exists():
+        say(f"There is no interrupted training '{checkpoint}': this one begins at step 0.")
+    return _Target(path, may_replace=overwrite or (resume and checkpoint.exists()), resume=resume)
+
+
+def _settings(preset: Preset, **chosen: Any) -> TrainSettings:
     from napari_unet_seg.core.training import TrainSettings
 
-    return {
+    settings = {
         Preset.quick: TrainSettings.quick,
         Preset.thorough: TrainSettings.thorough,
         Preset.paper: TrainSettings.paper,
     }[preset]()
+    return replace(settings, **{name: value for name, value in chosen.items() if value is not None})
 
 
-def _start_model(
-    start: str | None,
+def _model_to_start_from(name: str, task: TaskChoice | None) -> Model:
+    from napari_unet_seg.core.models import load_model
+
+    model = load_model(name)
+    if task is not None and task.value != model.task:
+        raise InputError(
+            f"Model '{name}' is for {model.task}, not {task.value}: leave --task out, or train from scratch."
+        )
+    return model
+
+
+def _new_model(
     annotations: list[Annotation],
     task: TaskChoice,
     preset: Preset,
@@ -126,11 +204,10 @@ def _start_model(
     pixel_size_nm: float | None,
     seed: int,
 ) -> Model:
+    """An untrained model with as many channels and classes as the annotations have."""
     from napari_unet_seg.core.architecture import Architecture
-    from napari_unet_seg.core.models import load_model, new_model
+    from napari_unet_seg.core.models import new_model
 
-    if start is not None:
-        return load_model(start)
     first = annotations[0]
     channels = first.image.shape[first.axes.index("C")] if "C" in first.axes else 1
     n_classes = 2
@@ -142,7 +219,7 @@ def _start_model(
         architecture = Architecture(
             in_channels=channels,
             out_channels=n_classes,
-            base_channels=width or DEFAULT_WIDTH,
+            base_channels=DEFAULT_WIDTH if width is None else width,
             batch_norm=True,
             padding="same",
             dropout=0.0,
@@ -150,69 +227,69 @@ def _start_model(
     return new_model(architecture, seed=seed, task=task.value, pixel_size_nm=pixel_size_nm)
 
 
-def _annotations(
-    images: Path, labels: Path, annotated: Path | None, coding: Coding, pixel_size_nm: float | None
-) -> list[Annotation]:
-    import numpy as np
-
-    from napari_unet_seg.core.annotation import Annotation
-    from napari_unet_seg.core.image_files import open_image, pair_by_name
-
-    masks = dict(pair_by_name(images, annotated)) if annotated is not None else {}
-    result = []
-    for image_path, label_path in pair_by_name(images, labels):
-        opened = open_image(image_path)
-        coded = np.asarray(open_image(label_path).data[...])
-        sizes = opened.voxel_size_nm or {}
-        size = pixel_size_nm if pixel_size_nm is not None else ((sizes["Y"], sizes["X"]) if "X" in sizes else None)
-        image = np.asarray(opened.data[...])
-        try:
-            if coding is Coding.scribbles:
-                annotation = Annotation.scribbles(image, coded, axes=opened.axes, pixel_size_nm=size)
-            else:
-                annotation = Annotation.dense(image, coded, axes=opened.axes, pixel_size_nm=size, may_be_empty=True)
-            if image_path in masks:
-                mask = np.asarray(open_image(masks[image_path]).data[...]) != 0
-                annotation = replace(annotation, annotated=mask & annotation.annotated_mask)
-        except InputError as error:
-            raise InputError(f"'{label_path}': {error}") from error
-        result.append(annotation)
-    return result
-
-
-def _run(
+def _train(
     model: Model,
     annotations: list[Annotation],
     validation: list[Annotation],
     settings: TrainSettings,
-    checkpoint: Path,
-    *,
-    resume: bool,
-    stop: object,
-) -> tuple[Model, bool]:
-    """Train with a progress bar; Ctrl-C stops after the current step and keeps the best model."""
-    from napari_unet_seg.core.steps import Note
-    from napari_unet_seg.core.training import TrainStep, training_steps
+    target: _Target,
+) -> Model:
+    """Train and save the best model met, also when it is stopped or diverges.
 
-    steps = training_steps(model, annotations, settings, validation=validation, checkpoint=checkpoint, resume=resume)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = stderr()
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("training", total=settings.steps)
-        answer: object = None
-        interrupted = False
+    Raises
+    ------
+    Cancelled
+        Ctrl-C: the best model so far is saved, the checkpoint is kept.
+    """
+    from napari_unet_seg.core.training import training_steps
+
+    steps = training_steps(
+        model,
+        annotations,
+        settings,
+        validation=validation,
+        checkpoint=target.checkpoint,
+        resume=target.resume,
+    )
+    try:
+        trained, is_stopped = _run(steps, settings.steps)
+    except TrainingDivergedError as error:
+        target.save(error.best)
+        raise
+    except KeyboardInterrupt as error:
+        kept = "go on with --resume" if target.checkpoint.exists() else "nothing was written"
+        raise Cancelled(f"Cancelled: {kept}.") from error
+    target.save(trained)
+    if is_stopped:
+        raise Cancelled(f"Stopped: the best model so far is in '{target.path}'; go on with --resume.")
+    target.checkpoint.unlink(missing_ok=True)
+    return trained
+
+
+def _run(steps: Generator[AnyStep, Any, Model], n_steps: int) -> tuple[Model, bool]:
+    """The trained model and whether Ctrl-C ended it."""
+    from napari_unet_seg.core.steps import STOP, Note
+    from napari_unet_seg.core.training import TrainStep
+
+    is_told, is_under_way = False, False
+    with first_interrupt_asks_to_stop() as wish, ProgressBar("steps") as bar, closing(steps):
         while True:
+            if wish.is_asked and not is_told:
+                bar.note("Stopping after this step; Ctrl-C again stops at once.")
+                is_told = True
             try:
-                step = steps.send(answer)  # type: ignore[arg-type]
-                if isinstance(step, TrainStep):
-                    progress.update(bar, completed=step.step, description=f"loss {step.loss:.4f}")
-                elif isinstance(step, Note):
-                    console.print(step.message)
-                else:
-                    best = " (best so far)" if step.is_best else ""
-                    console.print(f"step {step.step}: {step.score.name} {step.score.value:.4f}{best}")
+                step = steps.send(STOP if wish.is_asked and is_under_way else None)
             except StopIteration as end:
-                return end.value, interrupted
-            except KeyboardInterrupt:
-                interrupted = True
-            answer = stop if interrupted else None
+                return end.value, wish.is_asked
+            except InputError as error:
+                if is_under_way:
+                    raise UNetSegError(str(error)) from error
+                raise
+            if isinstance(step, TrainStep):
+                bar.show(f"loss {step.loss:.4f}", step.step, n_steps)
+            elif isinstance(step, Note):
+                bar.note(step.message)
+            else:
+                best = " (best so far)" if step.is_best else ""
+                bar.note(f"step {step.step}: {step.score.name} {step.score.value:.4f}{best}")
+            is_under_way = True
