@@ -195,8 +195,8 @@ def test_a_spacing_that_is_no_pixel_size_is_refused(spacing: tuple[float, ...]) 
 
 
 def test_labels_that_are_none_are_refused() -> None:
-    wrong: NDArray[Any]
-    for wrong in (np.full((3, 3), -1), np.zeros((3, 3)), np.zeros(3, int)):
+    wrongs: list[NDArray[Any]] = [np.full((3, 3), -1), np.zeros((3, 3)), np.zeros(3, int)]
+    for wrong in wrongs:
         with pytest.raises(InputError):
             region_table(wrong)
     with pytest.raises(InputError, match=r"\(Z, Y, X\)"):
