@@ -47,25 +47,32 @@ class Matches:
 
 
 def match_objects(prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]]) -> Matches:
-    """Match objects one to one, as many as possible, where their IoU is at least the threshold."""
-    predicted_ids, predicted, predicted_sizes = _objects(prediction)
-    true_ids, true, true_sizes = _objects(truth)
-    both = (predicted >= 0) & (true >= 0)
-    pairs, overlap = np.unique(predicted[both] * len(true_ids) + true[both], return_counts=True)
-    i, j = np.divmod(pairs, max(len(true_ids), 1))
+    """Match objects one to one, as many as possible, where their IoU is at least the threshold.
+
+    Memory goes with the largest ids, so they should be small.
+    """
+    n_predicted, n_true = int(prediction.max(initial=0)), int(truth.max(initial=0))
+    predicted_sizes = np.bincount(prediction.ravel(), minlength=n_predicted + 1)
+    true_sizes = np.bincount(truth.ravel(), minlength=n_true + 1)
+    both = (prediction > 0) & (truth > 0)
+    pairs, overlap = counted(prediction[both].astype(np.int64) * (n_true + 1) + truth[both])
+    i, j = np.divmod(pairs, n_true + 1)
     iou = overlap / (predicted_sizes[i] + true_sizes[j] - overlap)
-    shape = (len(predicted_ids), len(true_ids))
-    n_matched = (_n_matched(i[iou >= t], j[iou >= t], shape) for t in IOU_THRESHOLDS)
-    return Matches(len(predicted_ids), len(true_ids), tuple(n_matched))
+    shape = (n_predicted + 1, n_true + 1)
+    return Matches(
+        n_predicted=int(np.count_nonzero(predicted_sizes[1:])),
+        n_true=int(np.count_nonzero(true_sizes[1:])),
+        n_matched=tuple(_n_matched(i[iou >= t], j[iou >= t], shape) for t in IOU_THRESHOLDS),
+    )
 
 
-def _objects(
-    labels: NDArray[np.integer[Any]],
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.intp], NDArray[np.intp]]:
-    """Ids of the objects, the place of each pixel's id among them (background: −1), and their sizes."""
-    ids, places, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    n_background = int((ids == 0).sum())
-    return ids[n_background:], places.ravel() - n_background, sizes[n_background:]
+def counted(ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The different ids and how often each occurs: `np.unique`, but without sorting where ids are small."""
+    if ids.max(initial=0) > 4 * ids.size:
+        return np.unique(ids, return_counts=True)
+    counts = np.bincount(ids)
+    found = np.flatnonzero(counts)
+    return found, counts[found]
 
 
 def _n_matched(i: NDArray[np.intp], j: NDArray[np.intp], shape: tuple[int, int]) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 from scipy import ndimage as ndi
 from skimage.measure import label
 
+from napari_unet_seg.core._matching import counted
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -70,9 +72,9 @@ def _segment_sizes(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], int]:
     """Sizes of the overlaps, of the predicted and of the true segments; number of predicted 0."""
     is_segment = prediction > 0
-    pairs = np.stack([prediction[is_segment], truth[is_segment]]).astype(np.int64)
-    joint_id = pairs[0] * (int(truth.max()) + 1) + pairs[1]
-    sizes = [np.unique(ids, return_counts=True)[1] for ids in (joint_id, pairs[0], truth)]
+    predicted = prediction[is_segment].astype(np.int64)
+    joint = predicted * (int(truth.max()) + 1) + truth[is_segment]
+    sizes = [counted(ids)[1] for ids in (joint, predicted, truth.astype(np.int64))]
     return sizes[0], sizes[1], sizes[2], int((~is_segment).sum())
 
 

@@ -263,10 +263,19 @@ def _check_map(prediction: NDArray[Any]) -> None:
 def _object_counts(pairs: Sequence[tuple[Labels, Labels]], *, volume: bool) -> list[_Counts]:
     counts = []
     for image, plane, prediction, truth in _parts(pairs, volume=volume):
+        prediction, truth = _small_ids(prediction), _small_ids(truth)
         foreground = PixelCounts.of(prediction > 0, truth > 0)
         accuracy = 1 - (foreground.fp + foreground.fn) / truth.size
         counts.append(_Counts(image, plane, accuracy, (foreground,), _segments(prediction, truth)))
     return counts
+
+
+def _small_ids(labels: Labels) -> Labels:
+    """The same objects under ids that are no more than there are pixels."""
+    if labels.max() <= labels.size:
+        return labels
+    ids, places = np.unique(labels, return_inverse=True)
+    return np.asarray(places.reshape(labels.shape) + int(ids[0] != 0))
 
 
 def _parts(
