@@ -9,8 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_unet_seg._jobs import Job, segment, start
+    from napari_unet_seg._jobs import Job, start
     from napari_unet_seg._layers import add_prediction, annotation_from_layers
+    from napari_unet_seg._segmenting import segment
     from napari_unet_seg.core.annotation import Annotation
     from napari_unet_seg.core.metrics import evaluate
     from napari_unet_seg.core.models import Model, list_models, load_model, new_model
@@ -60,7 +61,7 @@ _HOME = {
     "new_model": "core.models",
     "predict": "core.prediction",
     "prediction_steps": "core.prediction",
-    "segment": "_jobs",
+    "segment": "_segmenting",
     "start": "_jobs",
     "training_steps": "core.training",
     "weight_map": "core.weight_map",

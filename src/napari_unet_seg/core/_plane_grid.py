@@ -1,4 +1,4 @@
-"""One plane of an image, seen from the model's grid: reading a tile's input, writing its probabilities back."""
+"""One plane of an image, seen from the model's grid: read for a tile, written to by a tile."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ class GridGeometry:
         (Y, X) of the plane.
     zoom
         Model-grid pixels per image pixel along Y and X.
+    region
+        Rows and columns of the image that are wanted; None: all.
     """
 
-    def __init__(self, image_shape: tuple[int, int], zoom: tuple[float, float]) -> None:
+    def __init__(
+        self, image_shape: tuple[int, int], zoom: tuple[float, float], region: tuple[Span, Span] | None = None
+    ) -> None:
         self.image_shape, self.zoom = image_shape, zoom
+        self._region = region or (Span(0, image_shape[0]), Span(0, image_shape[1]))
         self.shape = zoomed_length(image_shape[0], zoom[0]), zoomed_length(image_shape[1], zoom[1])
 
     def image_box(self, tile: Tile) -> tuple[Span, Span]:
@@ -34,6 +39,11 @@ class GridGeometry:
             unzoomed_owner(tile.rows, self.image_shape[0], self.shape[0], self.zoom[0]),
             unzoomed_owner(tile.columns, self.image_shape[1], self.shape[1], self.zoom[1]),
         )
+
+    def is_wanted(self, tile: Tile) -> bool:
+        """Whether a tile answers for at least one image pixel that is wanted."""
+        boxes = zip(self.image_box(tile), self._region, strict=True)
+        return all(max(box.start, part.start) < min(box.stop, part.stop) for box, part in boxes)
 
 
 class PlaneGrid:
@@ -54,7 +64,7 @@ class PlaneGrid:
         self.met_not_finite = statistics.n_not_finite > 0
 
     def read(self, rows: Span, columns: Span, halo_px: int) -> Floats:
-        """(C, rows + 2·halo, columns + 2·halo) of the model's grid, mirrored where it leaves the plane."""
+        """(C, rows + 2·halo, columns + 2·halo) of the model's grid, mirrored outside the plane."""
         row_indices = mirrored_indices(rows.start - halo_px, rows.stop + halo_px, self.geometry.shape[0])
         column_indices = mirrored_indices(
             columns.start - halo_px, columns.stop + halo_px, self.geometry.shape[1]
@@ -71,7 +81,7 @@ class PlaneGrid:
         return region.take(column_indices - needed_columns.start, axis=2)
 
     def write(self, out: Floats, probabilities: Floats, tile: Tile) -> None:
-        """Fill `out`, (classes, rows, columns) of `image_box`, from a tile's probabilities with their seam."""
+        """Fill `out`, (classes, rows, columns) of `image_box` from a tile's probabilities and seam."""
         geometry = self.geometry
         if geometry.zoom == UNZOOMED:
             inner = (slice(SEAM_PX, SEAM_PX + length) for length in (tile.rows.length, tile.columns.length))

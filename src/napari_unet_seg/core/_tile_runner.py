@@ -21,7 +21,7 @@ from napari_unet_seg.core.tiling import Tile, halo_px, plan_tiles, round_up, sub
 
 @dataclass(frozen=True)
 class TileOutput:
-    """Class probabilities (classes, y, x) of a tile and its seam, on the model's grid; how many are to come."""
+    """Class probabilities (classes, y, x) of a tile and its seam, on the model's grid; how many follow."""
 
     tile: Tile
     probabilities: Floats
@@ -47,7 +47,7 @@ class TileRunner:
         self.side_px = round_up(side_px, grid_px(self._depth))
 
     def plan(self, geometry: GridGeometry) -> list[Tile]:
-        """The tiles of a plane that answer for at least one image pixel."""
+        """The tiles of a plane that answer for at least one image pixel that is wanted."""
         return _useful(plan_tiles(geometry.shape, self.side_px, self._depth), geometry)
 
     def run(self, grid: PlaneGrid) -> Generator[TileOutput | Note, None, None]:
@@ -97,7 +97,7 @@ class TileRunner:
 def averaged(engine: InferenceNetwork, images: Tensor) -> Tensor:
     """Mean of the probabilities under the 8 flips and quarter turns of (N, C, Y, X).
 
-    An input that starts and ends on the pooling grid, halo aside, has the same grid when it is mirrored or turned.
+    A tile that starts and ends on the pooling grid lies on the same grid when it is mirrored or turned.
     """
     total: Tensor | None = None
     for turns in range(4):
@@ -112,4 +112,4 @@ def averaged(engine: InferenceNetwork, images: Tensor) -> Tensor:
 
 
 def _useful(tiles: tuple[Tile, ...] | list[Tile], geometry: GridGeometry) -> list[Tile]:
-    return [tile for tile in tiles if all(span.length > 0 for span in geometry.image_box(tile))]
+    return [tile for tile in tiles if geometry.is_wanted(tile)]

@@ -1,7 +1,7 @@
 """Prediction of whole images by tiles: the steps that a caller sees, and the result.
 
-Tiled prediction equals one pass over the whole mirrored plane, to rounding: `whole_image_probabilities` is that
-pass, the definition that tests and benchmarks compare with.
+Tiled prediction equals one pass over the whole mirrored plane, to rounding. `whole_image_probabilities` is
+that pass: the definition that tests and benchmarks compare with.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from napari_unet_seg.core.objects import Task, label_probabilities
 from napari_unet_seg.core.predict_settings import PredictSettings, Request, resolve
 from napari_unet_seg.core.rescaling import Floats
 from napari_unet_seg.core.steps import STOP, Note, Stop, run_to_end
+from napari_unet_seg.core.tiling import Span
 
 __all__ = [
     "PlaneDone",
@@ -154,7 +155,8 @@ def predict(image: ArrayLike, model: Model | str, settings: PredictSettings | No
     Parameters
     ----------
     image
-        (Y, X), (Z, Y, X), or any order of T Z C Y X named by ``settings.axes``; integers or real numbers. May be lazy.
+        (Y, X), (Z, Y, X), or any order of T Z C Y X named by ``settings.axes``; integers or real numbers; may
+        be lazy.
     model
         A model, or the name or path of one.
     settings
@@ -177,6 +179,7 @@ def prediction_steps(
     *,
     keep_probabilities: bool = True,
     probabilities_out: Floats | None = None,
+    region: Box | None = None,
 ) -> Generator[PredictionStep, Stop | None, Prediction]:
     """Segment an image step by step; send `STOP` to end early with what there is.
 
@@ -188,6 +191,9 @@ def prediction_steps(
         False: the result holds labels only, and memory one plane of probabilities at a time.
     probabilities_out
         (classes, [T, Z,] Y, X) float32 to be filled, such as a memory map, instead of a new array.
+    region
+        Rows and columns of each plane to segment, as part of it: statistics, tiles and context are those of
+        the whole plane, only tiles that reach the region run, and labels are 0 outside.
 
     Yields
     ------
@@ -203,12 +209,13 @@ def prediction_steps(
         image, load_model(model) if isinstance(model, str) else model, settings or PredictSettings()
     )
     engine = InferenceNetwork(request.model.network, request.device.device)
-    run = _Run(request, engine, _Arrays(request, probabilities_out, keep=keep_probabilities))
+    arrays = _Arrays(request, probabilities_out, keep=keep_probabilities)
+    run = _Run(request, engine, arrays, region or (slice(0, None), slice(0, None)))
     try:
         is_complete = yield from run.steps()
         return run.result(time.perf_counter() - started, complete=is_complete)
     finally:
-        del engine, run
+        del engine, run, arrays
         free(request.device.device)
 
 
@@ -229,7 +236,7 @@ class _Arrays:
         kept_shape = (n_classes, *shape) if self._keeps else (n_classes, *(0 for _ in shape))
         if out is not None and (out.shape != kept_shape or out.dtype != np.float32):
             raise InputError(
-                f"The array for probabilities is {out.dtype} of shape {out.shape}: it must be float32 of {kept_shape}."
+                f"The array for probabilities is {out.dtype} {out.shape}: it must be float32 {kept_shape}."
             )
         try:
             self.labels: npt.NDArray[np.int32] = np.zeros(shape, np.int32)
@@ -242,16 +249,20 @@ class _Arrays:
     def plane(self, index: PlaneIndex) -> Floats:
         """(classes, Y, X) to be filled for one plane."""
         if self._keeps:
-            return np.moveaxis(self.probabilities, 0, -3)[index]
+            plane: Floats = np.moveaxis(self.probabilities, 0, -3)[index]
+            return plane
         return np.zeros(self._plane_shape, np.float32)
 
 
 class _Run:
     """One prediction under way; all that changes while it goes on is here."""
 
-    def __init__(self, request: Request, engine: InferenceNetwork, arrays: _Arrays) -> None:
+    def __init__(self, request: Request, engine: InferenceNetwork, arrays: _Arrays, region: Box) -> None:
         self._request, self._arrays, self._notes = request, arrays, list(request.notes)
-        self._geometry = GridGeometry(request.layout.plane_shape, request.zoom)
+        self._region = region
+        self._geometry = GridGeometry(
+            request.layout.plane_shape, request.zoom, _spans(region, request.layout.plane_shape)
+        )
         n_planes = request.layout.n_planes
         side = request.settings.tile_px or _tile_size.choose_side_px(engine, self._geometry.shape, n_planes)
         self._runner = TileRunner(engine, side, tta=request.settings.tta)
@@ -360,7 +371,7 @@ class _Run:
     def _label(self, index: PlaneIndex, probabilities: Floats) -> None:
         request = self._request
         labels = label_probabilities(
-            probabilities,
+            probabilities[(slice(None), *self._region)],
             request.model.task,
             request.objects,
             pixel_size_nm=request.settings.pixel_size_yx_nm,
@@ -368,7 +379,7 @@ class _Run:
         if request.model.task == "instances":
             labels[labels > 0] += self._last_id
             self._last_id = max(self._last_id, int(labels.max(initial=0)))
-        self._arrays.labels[index] = labels
+        self._arrays.labels[(*index, *self._region)] = labels
         self._planes_done += 1
 
     def _plane_done(self, index: PlaneIndex) -> PlaneDone:
@@ -387,6 +398,13 @@ def _in_memory(plane: PlaneView) -> ArrayLike:
     """A plane that is small enough is read once; a large one stays where it is and is read tile by tile."""
     _, height, width = plane.shape
     return plane[:, :, :] if height * width <= LARGEST_WHOLE_PLANE_PX else plane
+
+
+def _spans(region: Box, shape: tuple[int, int]) -> tuple[Span, Span]:
+    rows, columns = (part.indices(length) for part, length in zip(region, shape, strict=True))
+    if rows[0] >= rows[1] or columns[0] >= columns[1]:
+        raise InputError(f"The region {region} holds no pixel of a plane of shape {shape}: choose another.")
+    return Span(*rows[:2]), Span(*columns[:2])
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

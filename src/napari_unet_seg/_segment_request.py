@@ -1,0 +1,253 @@
+"""A wish to segment a layer, frozen on the main thread, and the steps that fulfil it in a thread; no Qt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_unet_seg import _layers
+from napari_unet_seg._layers import Index, LayerImage, Region, Where
+from napari_unet_seg.core._memory import available_bytes
+from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.model_store import ModelInfo, find_model, read_info
+from napari_unet_seg.core.models import Model, load_model
+from napari_unet_seg.core.normalisation import ArrayLike
+from napari_unet_seg.core.objects import ObjectSettings, label_probabilities
+from napari_unet_seg.core.predict_settings import PredictSettings
+from napari_unet_seg.core.prediction import PlaneDone, Prediction, TileDone, prediction_steps
+from napari_unet_seg.core.steps import STOP, Stop
+
+PROVISIONAL_ID = 1
+"""What the thresholded map of an incomplete plane is shown with."""
+_KEPT_SHARE = 0.25
+"""Part of the free memory that the probabilities may take for settings that act afterwards."""
+_LABEL_BYTES = 4 + 2  # int32 of the result, uint16 of the layer
+
+Box: TypeAlias = tuple[slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Everything that a segmentation needs to know.
+
+    Attributes
+    ----------
+    data
+        The planes to segment, with the axes that `settings` names.
+    region
+        Where they lie in the image: one int or slice per label axis.
+    box
+        Rows and columns that are wanted of each plane.
+    """
+
+    data: ArrayLike
+    image: LayerImage
+    region: Region
+    box: Box
+    model: Model | str
+    info: ModelInfo
+    settings: PredictSettings
+
+    @property
+    def objects(self) -> ObjectSettings:
+        """How probabilities become labels."""
+        return self.settings.objects or self.info.objects
+
+    @property
+    def is_whole_plane(self) -> bool:
+        """Whether all rows and columns are wanted."""
+        return self.box == tuple(slice(0, length) for length in self.image.label_shape[-2:])
+
+    @property
+    def planes_shape(self) -> tuple[int, ...]:
+        """How many planes there are along each axis that is not fixed."""
+        return tuple(
+            len(range(*entry.indices(length)))
+            for entry, length in zip(self.region[:-2], self.image.label_shape, strict=False)
+            if isinstance(entry, slice)
+        )
+
+    def plane_in_image(self, plane: Index) -> Index:
+        """Index in the image of a plane of `data`."""
+        local = iter(plane)
+        return tuple(
+            range(*entry.indices(length))[next(local)] if isinstance(entry, slice) else entry
+            for entry, length in zip(self.region[:-2], self.image.label_shape, strict=False)
+        )
+
+    def plane_of_data(self, in_image: Sequence[int]) -> Index | None:
+        """The inverse of `plane_in_image`; None when it is not among them."""
+        found = []
+        for at, entry, length in zip(in_image, self.region[:-2], self.image.label_shape, strict=False):
+            if not isinstance(entry, slice):
+                if at != entry:
+                    return None
+                continue
+            positions = range(*entry.indices(length))
+            if at not in positions:
+                return None
+            found.append(positions.index(at))
+        return tuple(found)
+
+
+def request_of(
+    layer: Any, model: Model | str, settings: PredictSettings | None, where: Where, point: Sequence[float]
+) -> Request:
+    """Freeze a wish: read the layer, fill in what the settings leave open.
+
+    Parameters
+    ----------
+    point
+        What the viewer shows, its `dims.point`.
+
+    Raises
+    ------
+    InputError
+        Something does not fit.
+    """
+    settings = settings or PredictSettings()
+    info = model.info if isinstance(model, Model) else read_info(*find_model(model))
+    image = _layers.read_image(layer, settings.axes)
+    region = _layers.region_of(image, where, _layers.plane_in_view(layer, image, point))
+    data, axes = _layers.take(image, (*region[:-2], slice(None), slice(None)))
+    settings = replace(settings, axes=axes, pixel_size_nm=settings.pixel_size_nm or image.pixel_size_nm)
+    if settings.channel is None and "S" in axes and info.architecture.in_channels == 1:
+        settings = replace(settings, channel="grey")
+    request = Request(data, image, region, _layers.box_of(image, region), model, info, settings)
+    _check_memory(request)
+    return request
+
+
+def _check_memory(request: Request) -> None:
+    needed = math.prod(request.image.label_shape) * _LABEL_BYTES
+    free = available_bytes(torch.device("cpu"))
+    if needed > free:
+        raise InputError(
+            f"The labels of '{request.image.name}' take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory "
+            "are free: open fewer planes."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Label values for a box of one plane while it is incomplete, as they are to be shown."""
+
+    plane: Index
+    box: Box
+    values: NDArray[Any]
+    tiles_done: int
+    n_tiles: int
+
+
+def segment_steps(request: Request) -> Generator[Any, Stop | None, Prediction]:
+    """Steps of the prediction, tiles as the `Piece` to be shown of them; runs in the job's thread."""
+    model = request.model if isinstance(request.model, Model) else load_model(request.model)
+    steps = prediction_steps(
+        request.data,
+        model,
+        request.settings,
+        keep_probabilities=_may_keep(request),
+        region=None if request.is_whole_plane else request.box,
+    )
+    answer: Stop | None = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        answer = yield _piece(step, request) if isinstance(step, TileDone) else step
+
+
+def _may_keep(request: Request) -> bool:
+    n_pixels = math.prod((*request.planes_shape, *request.image.label_shape[-2:]))
+    n_bytes = 4 * n_pixels * request.info.architecture.n_classes
+    return n_bytes <= _KEPT_SHARE * available_bytes(torch.device("cpu"))
+
+
+def _piece(step: TileDone, request: Request) -> Piece:
+    rows, columns = (_cut(part, wanted) for part, wanted in zip(step.box, request.box, strict=True))
+    probabilities = step.probabilities[
+        :, _shifted(rows, step.box[0].start), _shifted(columns, step.box[1].start)
+    ]
+    return Piece(
+        step.plane, (rows, columns), provisional(probabilities, request), step.tiles_done, step.n_tiles
+    )
+
+
+def provisional(probabilities: NDArray[np.float32], request: Request) -> NDArray[np.uint8]:
+    """What an incomplete plane shows: (Y, X) classes, or 1 where the threshold is passed."""
+    if request.info.task == "classes":
+        return probabilities.argmax(axis=0).astype(np.uint8)
+    return ((1 - probabilities[0]) > request.objects.threshold).astype(np.uint8) * np.uint8(PROVISIONAL_ID)
+
+
+def relabel_steps(
+    prediction: Prediction,
+    request: Request,
+    settings: ObjectSettings,
+    planes: Sequence[Index],
+    first: Index | None,
+) -> Generator[PlaneDone, Stop | None, Prediction | None]:
+    """Make the labels of finished probabilities anew, the plane in view first; None when it was stopped.
+
+    Parameters
+    ----------
+    planes
+        Those that are complete, in order.
+    first
+        The one in view, if it is among them.
+    """
+    labels = np.zeros_like(prediction.labels)
+    last_id = 0
+    for n_done, plane in enumerate(_in_view_first(planes, first)):
+        is_preview = n_done == 0 and len(planes) > 1 and plane == first
+        found = _labels_of(prediction, request, settings, plane)
+        if request.info.task == "instances":
+            offset = _first_id(prediction.labels[plane]) - 1 if is_preview else last_id
+            found[found > 0] += offset
+            last_id = last_id if is_preview else max(last_id, int(found.max(initial=0)))
+        labels[plane] = found
+        if (yield PlaneDone(plane, labels[plane], n_done, len(planes))) is STOP:
+            return None
+    return replace(prediction, labels=labels)
+
+
+def _in_view_first(planes: Sequence[Index], first: Index | None) -> Iterator[Index]:
+    if first in planes and len(planes) > 1:
+        yield first
+    yield from planes
+
+
+def _labels_of(
+    prediction: Prediction, request: Request, settings: ObjectSettings, plane: Index
+) -> NDArray[np.int32]:
+    """Labels (Y, X) of one plane; 0 outside the box."""
+    labels = np.zeros(prediction.labels.shape[-2:], np.int32)
+    probabilities = np.moveaxis(prediction.probabilities, 0, -3)[plane]
+    labels[request.box] = label_probabilities(
+        probabilities[(slice(None), *request.box)],
+        request.info.task,
+        settings,
+        pixel_size_nm=prediction.pixel_size_nm,
+    )
+    return labels
+
+
+def _first_id(labels: NDArray[np.int32]) -> int:
+    ids = labels[labels > 0]
+    return int(ids.min()) if ids.size else 1
+
+
+def _cut(part: slice, wanted: slice) -> slice:
+    start = max(part.start, wanted.start)
+    return slice(start, max(start, min(part.stop, wanted.stop)))
+
+
+def _shifted(part: slice, by: int) -> slice:
+    return slice(part.start - by, part.stop - by)

@@ -1,0 +1,228 @@
+"""Segmenting a layer of the viewer: what the Segment button does, and `segment` from the console.
+
+Layers are read and written on the main thread; the network, thresholds and objects run in a job's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from napari import current_viewer
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, QTimer
+from qtpy.QtWidgets import QWidget
+
+from napari_unet_seg._jobs import Job, start
+from napari_unet_seg._layers import Index, Where, plane_in_view
+from napari_unet_seg._result_layer import ResultLayer, result_layer
+from napari_unet_seg._segment_request import Piece, Request, relabel_steps, request_of, segment_steps
+from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.models import Model
+from napari_unet_seg.core.objects import ObjectSettings
+from napari_unet_seg.core.predict_settings import PredictSettings
+from napari_unet_seg.core.prediction import PlaneDone, Prediction
+
+REFRESH_MS = 200
+"""Time between two drawings of a layer that is being filled."""
+
+
+class Segmentation(QObject):  # type: ignore[misc]
+    """One result, under way or complete, in one labels layer; its jobs tell it what to write.
+
+    Attributes
+    ----------
+    request
+        What was asked for.
+    prediction
+        The result so far; None until the network is done.
+    layer
+        Of napari, being filled.
+    n_objects
+        In the planes that are complete.
+    """
+
+    def __init__(self, request: Request, image_layer: Any, viewer: Any) -> None:
+        super().__init__()
+        self.request, self.image_layer, self.viewer = request, image_layer, viewer
+        self.prediction: Prediction | None = None
+        self._generation = 0
+        self._job: Job | None = None
+        self._objects_in: dict[Index, int] = {}
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(REFRESH_MS)
+        self._timer.timeout.connect(self._refresh)
+        self._find_layer()
+
+    @property
+    def layer(self) -> Any:
+        """The labels layer that holds it."""
+        return self._result.layer
+
+    @property
+    def is_layer_there(self) -> bool:
+        """Whether its layer is still in the viewer."""
+        return self.layer in self.viewer.layers
+
+    @property
+    def n_objects(self) -> int:
+        """How many objects the complete planes hold."""
+        return sum(self._objects_in.values())
+
+    @property
+    def can_relabel(self) -> bool:
+        """Whether the probabilities are there, so that settings can act without the network."""
+        return self.prediction is not None and self.prediction.probabilities.size > 0
+
+    def run(self, *, shows_errors: bool) -> Job:
+        """Start the network."""
+        name = f"{self.request.info.name} on {self.request.image.name}"
+        return self._start(segment_steps(self.request), name, shows_errors=shows_errors)
+
+    def relabel(self, settings: ObjectSettings, *, shows_errors: bool = False) -> Job | None:
+        """Make objects anew from the probabilities, in view first; None when there are none.
+
+        A layer that was removed or that a person has changed is left alone: the labels go to a new one.
+        """
+        if self.prediction is None or not self.can_relabel:
+            return None
+        self.cancel()
+        if self._result.is_touched or not self.is_layer_there:
+            self._find_layer()
+        in_view = plane_in_view(self.image_layer, self.request.image, self.viewer.dims.point)
+        steps = relabel_steps(
+            self.prediction,
+            self.request,
+            settings,
+            sorted(self._objects_in),
+            self.request.plane_of_data(in_view),
+        )
+        return self._start(steps, f"Objects of {self.request.image.name}", shows_errors=shows_errors)
+
+    def cancel(self) -> None:
+        """Stop what runs, and do not listen to it any more."""
+        self._generation += 1
+        if self._job is not None and self._job.is_running:
+            self._job.cancel()
+
+    def _start(self, steps: Generator[Any, Any, Any], name: str, *, shows_errors: bool) -> Job:
+        self._generation += 1
+        self._job = start(
+            steps,
+            name,
+            on_step=partial(self._take, self._generation),
+            on_end=partial(self._end, self._generation),
+            window=window_of(self.viewer),
+            shows_errors=shows_errors,
+        )
+        return self._job
+
+    def _take(self, generation: int, step: Any) -> None:
+        """Show a step; stop when the layer was removed."""
+        if generation != self._generation or not isinstance(step, Piece | PlaneDone):
+            return
+        if not self.is_layer_there:
+            self.cancel()
+            return
+        plane = self.request.plane_in_image(step.plane)
+        if isinstance(step, Piece):
+            self._result.write((*plane, *step.box), step.values)
+        else:
+            self._result.write((*plane, *self.request.box), self._final(step, plane))
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def _end(self, generation: int, job: Job) -> None:
+        if generation != self._generation:
+            return
+        if isinstance(job.result, Prediction):
+            self.prediction = job.result
+        self._timer.stop()
+        if self.is_layer_there:
+            self._result.refresh_with_thumbnail()
+
+    def _final(self, step: PlaneDone, plane: Index) -> NDArray[np.int32]:
+        """Labels of a complete plane, with ids that occur nowhere else in the layer."""
+        labels = step.labels[self.request.box]
+        if self.request.info.task == "classes":
+            self._objects_in[step.plane] = 0
+            return labels
+        ids = np.unique(labels[labels > 0]) if labels.any() else np.zeros(0, np.int32)
+        self._objects_in[step.plane] = ids.size
+        if ids.size:
+            self._result.note_last_id(plane, int(ids[-1]) + self._id_offset)
+        return np.where(labels > 0, labels + np.int32(self._id_offset), 0) if self._id_offset else labels
+
+    def _find_layer(self) -> None:
+        request = self.request
+        self._result: ResultLayer = result_layer(
+            self.viewer, self.image_layer, request.image, request.info.name, request.region
+        )
+        self._id_offset = self._result.last_id_outside(request.region)
+
+    def _refresh(self) -> None:
+        if self.is_layer_there:
+            self._result.refresh()
+
+
+def segment(
+    layer: Any,
+    model: Model | str,
+    settings: PredictSettings | None = None,
+    *,
+    where: Where = "plane",
+    viewer: Any = None,
+) -> Job:
+    """Segment an image layer in the background and return at once: exactly what the Segment button does.
+
+    Parameters
+    ----------
+    layer
+        An image layer of a viewer.
+    model
+        A model, or the name or path of one.
+    settings
+        As of `predict`; what is None is taken from the layer: its axes and its pixel size.
+    where
+        "plane", the one in view; "stack"; (rows, columns), two slices of the plane in view; or an index like
+        numpy's with one entry per axis of the image but the channels.
+    viewer
+        The one that holds the layer; None: the active one.
+
+    Returns
+    -------
+    job
+        Its result is a `Prediction` of the planes; a rectangle's is 0 outside of it.
+
+    Raises
+    ------
+    InputError
+        Something does not fit; nothing was started.
+    """
+    return segmentation_of(layer, model, settings, where=where, viewer=viewer).run(shows_errors=True)
+
+
+def segmentation_of(
+    layer: Any, model: Model | str, settings: PredictSettings | None, *, where: Where, viewer: Any
+) -> Segmentation:
+    """What `segment` runs, for who wants to change the objects afterwards."""
+    layer, viewer = behind_proxy(layer), behind_proxy(viewer or current_viewer())
+    if viewer is None or layer not in viewer.layers:
+        raise InputError(
+            f"Layer '{layer.name}' is not in the viewer: give the one that holds it, viewer=...."
+        )
+    return Segmentation(request_of(layer, model, settings, where, viewer.dims.point), layer, viewer)
+
+
+def behind_proxy(thing: Any) -> Any:
+    """What is behind the proxy that napari hands to plugins."""
+    return getattr(thing, "__wrapped__", thing)
+
+
+def window_of(viewer: Any) -> QWidget | None:
+    """The window of a viewer, None when it has none; its end is the end of the viewer's jobs."""
+    window = getattr(viewer, "window", None)
+    return getattr(window, "_qt_window", None)

@@ -1,0 +1,145 @@
+"""The row that every long job has in its dock: what it is doing, time left, Cancel; the activity bar too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from napari.utils import progress
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet_seg._jobs import Job
+from napari_unet_seg._widgets.message import wrapped_label
+
+_SHOWN_EVERY_S = 0.2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: `done` of `total` equal pieces of work, and what it is doing in words."""
+
+    what: str
+    done: int
+    total: int
+
+
+class Pace:
+    """Guesses the time that is left from the time that the work so far took."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def seconds_left(self, now_s: float, done: int, total: int) -> float | None:
+        """None until two different amounts of work were seen."""
+        if self._first is None:
+            self._first = (now_s, done)
+        started_s, at_start = self._first
+        if done <= at_start:
+            return None
+        return (now_s - started_s) / (done - at_start) * (total - done)
+
+
+class JobRow(QWidget):  # type: ignore[misc]
+    """Shows one job at a time; only its last line stays when the job has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setToolTip("How much of the work is done.")
+        self.text = wrapped_label()
+        self.cancel = QPushButton("Cancel")
+        self.cancel.setToolTip("Stop now and keep what is done so far.")
+        self.cancel.clicked.connect(self._cancel)
+        self._job: Job | None = None
+        self._describe: Callable[[Any], Progress | None] | None = None
+        self._activity: progress | None = None
+        self._lay_out()
+        self._set_running(is_running=False)
+        self.setVisible(False)
+
+    def follow(self, job: Job, describe: Callable[[Any], Progress | None]) -> None:
+        """Show a job until it ends.
+
+        Parameters
+        ----------
+        describe
+            How far a step means that the job is; None when it says nothing of that.
+        """
+        self.leave()
+        self._job, self._describe = job, describe
+        self._pace, self._shown_s, self._latest = Pace(), 0.0, Progress("Getting ready…", 0, 0)
+        self._activity = progress(total=0, desc=job.description)
+        job.stepped.connect(self._take)
+        job.finished.connect(self._end)
+        self._set_running(is_running=True)
+        self._show()
+
+    def leave(self) -> None:
+        """Show the job no longer; it goes on."""
+        if self._job is not None:
+            self._job.stepped.disconnect(self._take)
+            self._job.finished.disconnect(self._end)
+        self._end()
+
+    def say(self, text: str) -> None:
+        """Leave a last line, such as what came out."""
+        self.text.setText(text)
+        self.setVisible(bool(text))
+
+    def _take(self, step: Any) -> None:
+        found = self._describe(step) if self._describe else None
+        if found is None:
+            return
+        self._latest = found
+        if time.monotonic() - self._shown_s > _SHOWN_EVERY_S:
+            self._show()
+
+    def _show(self) -> None:
+        now_s = self._shown_s = time.monotonic()
+        latest = self._latest
+        self.bar.setRange(0, latest.total)
+        self.bar.setValue(latest.done)
+        left_s = self._pace.seconds_left(now_s, latest.done, latest.total) if latest.total else None
+        self.text.setText(latest.what if left_s is None else f"{latest.what} · {clock(left_s)} left")
+        if self._activity is not None and latest.total:
+            self._activity.total = latest.total
+            self._activity.update(latest.done - self._activity.n)
+
+    def _cancel(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+            self.cancel.setEnabled(False)
+            self.text.setText("Stopping…")
+
+    def _end(self) -> None:
+        self._job = self._describe = None
+        if self._activity is not None:
+            self._activity.close()
+            self._activity = None
+        self._set_running(is_running=False)
+        self.say("")
+
+    def _set_running(self, *, is_running: bool) -> None:
+        self.bar.setVisible(is_running)
+        self.cancel.setVisible(is_running)
+        self.cancel.setEnabled(is_running)
+        self.setVisible(is_running)
+
+    def _lay_out(self) -> None:
+        top = QHBoxLayout()
+        top.addWidget(self.bar, stretch=1)
+        top.addWidget(self.cancel)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(top)
+        layout.addWidget(self.text)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, 0:41, or hours, 1:02:03."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
