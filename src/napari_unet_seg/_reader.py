@@ -14,7 +14,6 @@ from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.image_files import (
     SECTION_ENDINGS,
     TIFF_ENDINGS,
-    ImageInfo,
     LazyArray,
     OpenedImage,
     image_stem,
@@ -69,7 +68,8 @@ def layers_of(opened: OpenedImage, *, name: str) -> list[LayerData]:
     if "C" not in opened.axes:
         return [(opened.data, {"name": name, **_look(opened.data), **common}, "image")]
     at = opened.axes.index("C")
-    if opened.is_rgb and opened.data.dtype == np.uint8:
+    names = _channel_names(opened)
+    if opened.is_rgb and opened.data.dtype == np.uint8 and names == opened.channel_names:
         last = [*(i for i in range(opened.data.ndim) if i != at), at]
         return [(opened.data.transposed(last), {"name": name, "rgb": True, **common}, "image")]
     channels = [opened.data.at(at, number) for number in range(opened.data.shape[at])]
@@ -79,9 +79,7 @@ def layers_of(opened: OpenedImage, *, name: str) -> list[LayerData]:
             {"name": f"{name} · {label}", "colormap": colour, **_blended(number), **_look(data), **common},
             "image",
         )
-        for number, (data, label, colour) in enumerate(
-            zip(channels, _channel_labels(opened.info), _colours(opened.info), strict=True)
-        )
+        for number, (data, label, colour) in enumerate(zip(channels, names, _colours(opened), strict=True))
     ]
 
 
@@ -116,16 +114,21 @@ def _blended(number: int) -> dict[str, str]:
     return {"blending": "additive" if number else "translucent_no_depth"}
 
 
-def _channel_labels(info: ImageInfo) -> Sequence[str]:
-    return info.channel_names or [f"channel {number}" for number in range(info.n_channels)]
+def _channel_names(opened: OpenedImage) -> Sequence[str]:
+    """The file's own where there is one per channel; the axis may be called C by the person only."""
+    n_channels = opened.data.shape[opened.axes.index("C")]
+    if len(opened.channel_names) == n_channels:
+        return opened.channel_names
+    return [f"channel {number}" for number in range(n_channels)]
 
 
-def _colours(info: ImageInfo) -> list[str]:
-    if info.is_rgb:
-        return [_RGB_COLOURS[name] for name in info.channel_names]
-    if info.content == "probabilities" or info.n_channels == 1:
-        return ["gray"] * info.n_channels
-    return [_COLOURS[number % len(_COLOURS)] for number in range(info.n_channels)]
+def _colours(opened: OpenedImage) -> list[str]:
+    n_channels = opened.data.shape[opened.axes.index("C")]
+    if opened.is_rgb and len(opened.channel_names) == n_channels:
+        return [_RGB_COLOURS[name] for name in opened.channel_names]
+    if opened.info.content == "probabilities" or n_channels == 1:
+        return ["gray"] * n_channels
+    return [_COLOURS[number % len(_COLOURS)] for number in range(n_channels)]
 
 
 def _as_list(path: str | Sequence[str]) -> list[Path]:
