@@ -1,4 +1,4 @@
-"""The Markdown table of all results in benchmarks/results/*.json; the documentation's benchmark page shows it."""
+"""The Markdown table of all results in benchmarks/results; the documentation shows it on its benchmark page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def _row(result: dict[str, Any]) -> str:
     where = machine.get("gpu") or f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores"
     value = f"{result.get('value', 'see file')} {result.get('unit', '')}".strip()
     cells = [result.get("what", result.get("name", "?")), value, result.get("target", ""), met, where]
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in [*cells, result.get("measured", "")]) + " |"
+    return (
+        "| "
+        + " | ".join(str(cell).replace("|", "\\|") for cell in [*cells, result.get("measured", "")])
+        + " |"
+    )
 
 
 if __name__ == "__main__":

@@ -12,10 +12,21 @@ CONTRIBUTABLE_MENUS = {
     *(f"napari/file/{name}" for name in ("new_layer", "io_utilities", "acquire")),
     *(
         f"napari/layers/{name}"
-        for name in (
-            "visualize annotate data metadata layer_type transform measure filter register project segment track "
-            "classify"
-        ).split()
+        for name in [
+            "visualize",
+            "annotate",
+            "data",
+            "metadata",
+            "layer_type",
+            "transform",
+            "measure",
+            "filter",
+            "register",
+            "project",
+            "segment",
+            "track",
+            "classify",
+        ]
     ),
 }
 
