@@ -1,4 +1,4 @@
-"""The Markdown table of all results in benchmarks/results; the documentation shows it on its benchmark page."""
+"""The Markdown table of all results in benchmarks/results, which the documentation shows."""
 
 from __future__ import annotations
 

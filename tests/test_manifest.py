@@ -9,25 +9,16 @@ from npe2 import PluginManifest
 
 # Taken from napari's own list; npe2 does not refuse a menu that napari will never show.
 CONTRIBUTABLE_MENUS = {
-    *(f"napari/file/{name}" for name in ("new_layer", "io_utilities", "acquire")),
-    *(
-        f"napari/layers/{name}"
-        for name in [
-            "visualize",
-            "annotate",
-            "data",
-            "metadata",
-            "layer_type",
-            "transform",
-            "measure",
-            "filter",
-            "register",
-            "project",
-            "segment",
-            "track",
-            "classify",
-        ]
-    ),
+    f"napari/{menu}/{name}"
+    for menu, names in (
+        ("file", ("new_layer", "io_utilities", "acquire")),
+        (
+            "layers",
+            ("visualize", "annotate", "data", "metadata", "layer_type", "transform", "measure", "filter"),
+        ),
+        ("layers", ("register", "project", "segment", "track", "classify")),
+    )
+    for name in names
 }
 
 
