@@ -35,7 +35,7 @@ class Ran:
         return json.loads(self.out)
 
     def says(self, *parts: str) -> bool:
-        """Whether the last line on stderr is a sentence with all these parts, and nothing looks like a crash."""
+        """Whether the last line on stderr is a sentence with these parts, and nothing looks like a crash."""
         assert "Traceback" not in self.err
         assert "bug" not in self.last_line, self.err
         assert self.last_line.endswith("."), self.err
@@ -99,7 +99,7 @@ def labels(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file: P(object) is near 1 where the plane is brighter than half way from its darkest to its brightest."""
+    """A model file: P(object) is near 1 where a plane is nearer its brightest than its darkest pixel."""
     return make_bright_model(tmp_path_factory.mktemp("model") / "bright.safetensors")
 
 
@@ -122,3 +122,15 @@ def make_bright_model(path: Path, **info: Any) -> Path:
         made.network.head.weight[1, 0] = 20
         made.network.head.bias[1] = -10
     return made.save(path)
+
+
+def write_corrupt_second_plane(path: Path) -> Path:
+    """A stack of two compressed planes whose header is whole, while the second plane cannot be decoded."""
+    tifffile.imwrite(path, np.stack([bright_squares()] * 2), compression="zlib", photometric="minisblack")
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[1]
+        at, length = page.dataoffsets[0], page.databytecounts[0]
+    content = bytearray(path.read_bytes())
+    content[at : at + length] = bytes(length)
+    path.write_bytes(content)
+    return path

@@ -76,6 +76,7 @@ def train(
     target = _target(out, resume=resume, overwrite=overwrite)
 
     from napari_unet_seg._cli._annotations import read_annotations
+    from napari_unet_seg.core.devices import choose_device
 
     settings = _settings(
         preset,
@@ -86,6 +87,7 @@ def train(
         optimizer=optimizer,
         steps=steps,
     )
+    say(f"Training on {choose_device(device).reason}.")
     annotations = read_annotations(images, labels, annotated, coding, pixel_size)
     validation = []
     if val_images is not None and val_labels is not None:
@@ -255,7 +257,7 @@ def _train(
         trained, is_stopped = _run(steps, settings.steps)
     except TrainingDivergedError as error:
         target.save(error.best)
-        raise
+        raise UNetSegError(f"{error} They are in '{target.path}'.") from error
     except KeyboardInterrupt as error:
         kept = "go on with --resume" if target.checkpoint.exists() else "nothing was written"
         raise Cancelled(f"Cancelled: {kept}.") from error
