@@ -73,9 +73,11 @@ def test_a_nearly_empty_plane_is_stretched_to_its_few_bright_pixels() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_inverting_equals_normalising_the_inverted_plane(kind: str, dtype: type) -> None:
     plane = PLANE.astype(dtype)
-    turned = 255 - plane if dtype is np.uint8 else plane.min(axis=(1, 2), keepdims=True) + plane.max(
-        axis=(1, 2), keepdims=True
-    ) - plane
+    turned = (
+        255 - plane
+        if dtype is np.uint8
+        else plane.min(axis=(1, 2), keepdims=True) + plane.max(axis=(1, 2), keepdims=True) - plane
+    )
     np.testing.assert_allclose(normalised(plane, kind, invert=True), normalised(turned, kind), atol=1e-4)
 
 
@@ -124,7 +126,9 @@ def test_settings_survive_json() -> None:
     assert Normalisation.from_json(settings.to_json()) == settings
 
 
-@pytest.mark.parametrize("values", [{}, {"kind": "nope"}, {"kind": "percentile", "low": "x"}, {"kind": ["a"]}])
+@pytest.mark.parametrize(
+    "values", [{}, {"kind": "nope"}, {"kind": "percentile", "low": "x"}, {"kind": ["a"]}]
+)
 def test_unreadable_settings_are_refused_with_a_sentence(values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="ormalisation"):
         Normalisation.from_json(values)

@@ -1,4 +1,4 @@
-"""What the axes of an image mean to a 2D network: which are planes, which hold channels; reading one plane."""
+"""What the axes of an image mean to a 2D network: planes, channels; and reading one plane."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def understand(
     Raises
     ------
     InputError
-        The image has no pixels or no grey values, its axes are not clear, or its channels do not fit the network.
+        The image has no pixels or no grey values, its axes are unclear, or its channels do not fit the
+        network.
     """
     shape = tuple(int(length) for length in shape)
     _check_pixels(shape, np.dtype(dtype))
@@ -173,7 +174,8 @@ def _unfitting(n_channels: int, in_channels: int, *, is_colour: bool) -> str:
             f"use --channel grey, or choose one, --channel 0 to {n_channels - 1}."
         )
     if in_channels == 1:
-        return f"The image has {n_channels} channels and the model takes 1: choose one, --channel 0 to {n_channels - 1}."
+        choices = f"--channel 0 to {n_channels - 1}"
+        return f"The image has {n_channels} channels and the model takes 1: choose one, {choices}."
     return (
         f"The image has {n_channels} channel(s) and the model takes {in_channels}: "
         "choose another model, or name the channel axis, such as --axes CYX."

@@ -18,8 +18,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free(device: torch.device) -> None:
-    """Give back what a failed or finished run still holds."""
+    """Give back what a failed run still holds, also what its error's traceback held."""
     gc.collect()
+    empty_cache(device)
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give back memory that PyTorch keeps for its next tensors."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

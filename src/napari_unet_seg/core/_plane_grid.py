@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from napari_unet_seg.core.normalisation import ArrayLike, PlaneStatistics, apply
-from napari_unet_seg.core.rescaling import Floats, unzoom_into, unzoomed_owner, zoomed_length, zoomed_region
+from napari_unet_seg.core.rescaling import (
+    Floats,
+    unzoom_into,
+    unzoomed_owner,
+    unzoomed_source,
+    zoomed_length,
+    zoomed_region,
+)
 from napari_unet_seg.core.tiling import SEAM_PX, Span, Tile, mirrored_indices
 
 UNZOOMED = (1.0, 1.0)
@@ -39,6 +46,21 @@ class GridGeometry:
             unzoomed_owner(tile.rows, self.image_shape[0], self.shape[0], self.zoom[0]),
             unzoomed_owner(tile.columns, self.image_shape[1], self.shape[1], self.zoom[1]),
         )
+
+    @property
+    def wanted(self) -> tuple[Span, Span]:
+        """Rows and columns of the model's grid that the region is made from."""
+        if self.zoom == UNZOOMED:
+            return self._region
+        spans = zip(self._region, self.shape, self.zoom, strict=True)
+        rows, columns = (unzoomed_source(span, length, zoom) for span, length, zoom in spans)
+        return rows, columns
+
+    @property
+    def wanted_shape(self) -> tuple[int, int]:
+        """(Y, X) of `wanted`."""
+        rows, columns = self.wanted
+        return rows.length, columns.length
 
     def is_wanted(self, tile: Tile) -> bool:
         """Whether a tile answers for at least one image pixel that is wanted."""

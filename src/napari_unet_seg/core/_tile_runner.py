@@ -48,7 +48,7 @@ class TileRunner:
 
     def plan(self, geometry: GridGeometry) -> list[Tile]:
         """The tiles of a plane that answer for at least one image pixel that is wanted."""
-        return _useful(plan_tiles(geometry.shape, self.side_px, self._depth), geometry)
+        return _useful(plan_tiles(*geometry.wanted, self.side_px, self._depth), geometry)
 
     def run(self, grid: PlaneGrid) -> Generator[TileOutput | Note, None, None]:
         """Each tile of a plane, row by row.

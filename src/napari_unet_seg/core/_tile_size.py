@@ -22,10 +22,11 @@ _measured: dict[tuple[Architecture, str, int], dict[int, float]] = {}
 
 
 def choose_side_px(engine: InferenceNetwork, plane_shape: tuple[int, int], n_planes: int) -> int:
-    """Side of a tile's output, a multiple of the pooling grid, for planes of `plane_shape` on the model's grid.
+    """Side of a tile's output, a multiple of the pooling grid, for planes (Y, X) of the model's grid.
 
-    Numbers do not depend on it, only time and memory do. Short timed runs are made once per architecture, device and
-    number of threads; for a short job one of them is extrapolated by the operations that a tile takes.
+    Numbers do not depend on it, only time and memory do. Short timed runs are made once per architecture,
+    device and number of threads; for a short job one of them is extrapolated by the operations that a tile
+    takes.
     """
     architecture = engine.architecture
     sides = _candidates(architecture, plane_shape, available_bytes(engine.device), engine.device.type)

@@ -1,4 +1,4 @@
-"""Whole-image prediction as it is defined, for tests and benchmarks: one pass of the network as it was built."""
+"""Whole-image prediction as it is defined, for tests and benchmarks: one pass of the network as built."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def whole_image_probabilities(
 ) -> Floats:
     """Probabilities of one plane by one pass over the whole of it, however much memory that takes.
 
-    The plane is normalised, zoomed, mirrored by the network's margin on every side and on to the next multiple of
-    the pooling grid at the bottom and right, predicted, cropped, and zoomed back.
+    The plane is normalised, zoomed, mirrored by the network's margin on every side and on to the next
+    multiple of the pooling grid at the bottom and right, predicted, cropped, and zoomed back.
 
     Parameters
     ----------

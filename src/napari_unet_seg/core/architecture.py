@@ -97,9 +97,13 @@ def context_px(depth: int) -> int:
 
 
 def margin_px(depth: int) -> int:
-    """Context rounded up to the pooling grid: 96 at depth 4."""
+    """Context rounded up to the pooling grid: 96 at depth 4.
+
+    Counted with the 2 pixels by which unpadded convolutions leave the grid before the first pooling; without
+    them, at depth 2, the zero padding of a same-size network would reach the image's first pixels.
+    """
     grid = grid_px(depth)
-    return math.ceil(context_px(depth) / grid) * grid
+    return math.ceil((context_px(depth) + 2) / grid) * grid
 
 
 def output_size(input_size: int, architecture: Architecture) -> int:

@@ -65,7 +65,7 @@ class Normalisation:
             raise InputError(f"Normalisation '{self.kind}' is unknown: choose one of {kinds}.")
         if not 0 <= self.low < self.high <= 100:
             raise InputError(
-                f"Normalisation percentiles {self.low:g} and {self.high:g} must satisfy 0 <= low < high <= 100."
+                f"Normalisation percentiles {self.low:g}, {self.high:g} must satisfy 0 <= low < high <= 100."
             )
 
     def to_json(self) -> dict[str, str | float]:

@@ -34,8 +34,8 @@ class PredictSettings:
     device
         "auto", "cpu", "cuda", "cuda:1", "mps".
     tile_px
-        Side of a tile's output, rounded up to the pooling grid. None: the fastest that fits. It changes time and
-        memory, never the result.
+        Side of a tile's output, rounded up to the pooling grid. None: the fastest that fits. It changes time
+        and memory, never the result.
     tta
         Test-time averaging over the 8 flips and quarter turns; 8 times slower.
     objects
@@ -60,7 +60,7 @@ class PredictSettings:
         sizes = self.pixel_size_nm if isinstance(self.pixel_size_nm, tuple) else (self.pixel_size_nm or 1.0,)
         if not 1 <= len(sizes) <= 3 or not all(math.isfinite(size) and size > 0 for size in sizes):
             raise InputError(
-                f"The pixel size is {self.pixel_size_nm} nm: give one positive number, or (Y, X), or (Z, Y, X)."
+                f"The pixel size is {self.pixel_size_nm} nm: give a positive number, or (Y, X), or (Z, Y, X)."
             )
 
     @property

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_unet_seg.core import _tile_size
 from napari_unet_seg.core._axes import PlaneView
 from napari_unet_seg.core._engine import InferenceNetwork
-from napari_unet_seg.core._memory import free
+from napari_unet_seg.core._memory import empty_cache
 from napari_unet_seg.core._plane_grid import GridGeometry, PlaneGrid
 from napari_unet_seg.core._tile_runner import TileOutput, TileRunner
 from napari_unet_seg.core._whole_image import whole_image_probabilities
@@ -216,7 +216,7 @@ def prediction_steps(
         return run.result(time.perf_counter() - started, complete=is_complete)
     finally:
         del engine, run, arrays
-        free(request.device.device)
+        empty_cache(request.device.device)
 
 
 def warm_up(model: Model, device: str = "auto") -> None:
@@ -264,7 +264,9 @@ class _Run:
             request.layout.plane_shape, request.zoom, _spans(region, request.layout.plane_shape)
         )
         n_planes = request.layout.n_planes
-        side = request.settings.tile_px or _tile_size.choose_side_px(engine, self._geometry.shape, n_planes)
+        side = request.settings.tile_px or _tile_size.choose_side_px(
+            engine, self._geometry.wanted_shape, n_planes
+        )
         self._runner = TileRunner(engine, side, tta=request.settings.tta)
         self._statistics: dict[PlaneIndex, PlaneStatistics] = {}
         self._tiles_done = self._planes_done = self._blank_planes = self._last_id = 0
@@ -379,7 +381,7 @@ class _Run:
         if request.model.task == "instances":
             labels[labels > 0] += self._last_id
             self._last_id = max(self._last_id, int(labels.max(initial=0)))
-        self._arrays.labels[(*index, *self._region)] = labels
+        self._arrays.labels[index][self._region] = labels
         self._planes_done += 1
 
     def _plane_done(self, index: PlaneIndex) -> PlaneDone:

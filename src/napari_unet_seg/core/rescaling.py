@@ -47,8 +47,8 @@ def zoomed_length(length: int, zoom: float) -> int:
 def zoomed_weights(start: int, stop: int, length: int, zoom: float) -> AxisWeights:
     """Weights for output pixels [start, stop) of an axis of `length` input pixels zoomed by `zoom`.
 
-    Enlarging is linear interpolation; shrinking averages the area that an output pixel covers. Positions outside the
-    image take its edge pixel.
+    Enlarging is linear interpolation; shrinking averages the area that an output pixel covers. Positions
+    outside the image take its edge pixel.
     """
     return (
         linear_weights(start, stop, length, zoom) if zoom >= 1 else _area_weights(start, stop, length, zoom)
@@ -76,7 +76,7 @@ def _area_weights(start: int, stop: int, length: int, zoom: float) -> AxisWeight
 
 
 def mix(array: Floats, weights: AxisWeights, axis: int) -> Floats:
-    """Resample one axis of (C, Y, X); each tap is one gather, so no matrix of the axis' length is ever built."""
+    """Resample one axis of (C, Y, X); each tap is one gather, so memory stays that of the pixels."""
     shape = [1] * array.ndim
     shape[axis] = -1
     mixed: Floats = np.take(array, weights.indices[:, 0], axis=axis)
@@ -132,12 +132,18 @@ def _crop(weights: AxisWeights) -> tuple[Span, AxisWeights]:
 def unzoomed_owner(tile: Span, length: int, zoomed: int, zoom: float) -> Span:
     """The image pixels of one axis that a tile of the zoomed axis resamples back.
 
-    Each belongs to the tile that holds the left one of the two zoomed pixels that it lies between; the right one is
-    at most one pixel beyond the tile.
+    Each belongs to the tile that holds the left one of the two zoomed pixels that it lies between; the right
+    one is at most one pixel beyond the tile.
     """
     first = linear_weights(0, length, zoomed, 1 / zoom).indices[:, 0]
     start, stop = np.searchsorted(first, [tile.start, tile.stop])
     return Span(int(start), int(stop))
+
+
+def unzoomed_source(span: Span, zoomed: int, zoom: float) -> Span:
+    """The zoomed pixels that the left ones of a span of image pixels are: their tiles answer for the span."""
+    first = linear_weights(span.start, span.stop, zoomed, 1 / zoom).indices[:, 0]
+    return Span(int(first.min()), int(first.max()) + 1)
 
 
 def unzoom_into(
@@ -189,7 +195,7 @@ def choose_zoom(
     model_pixel_size_nm: float | None,
     model_object_diameter_px: float | None,
 ) -> ZoomChoice:
-    """The zoom for an image: as asked for, else from the two pixel sizes, else 1 with a sentence that says so.
+    """The zoom for an image: as asked for, else from the two pixel sizes, else 1 and a sentence that says so.
 
     Parameters
     ----------
@@ -210,9 +216,7 @@ def choose_zoom(
     hint = (
         ""
         if model_object_diameter_px is None
-        else (
-            f"; its objects are about {model_object_diameter_px:g} px across, set a zoom so that yours are too"
-        )
+        else (f"; its objects are about {model_object_diameter_px:g} px across: zoom so that yours are")
     )
     if model_pixel_size_nm is None:
         ignored = (
@@ -224,7 +228,7 @@ def choose_zoom(
     if pixel_size_nm is None:
         return ZoomChoice(
             (1.0, 1.0),
-            f"Zoom 1: the pixel size of the image is unknown; the model was trained at {model_pixel_size_nm:g} nm.",
+            f"Zoom 1: the image's pixel size is unknown; the model knows {model_pixel_size_nm:g} nm.",
         )
     return ZoomChoice(
         _checked(pixel_size_nm[0] / model_pixel_size_nm, pixel_size_nm[1] / model_pixel_size_nm)

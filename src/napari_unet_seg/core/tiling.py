@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet_seg.core.network import context_px, grid_px
+from napari_unet_seg.core.architecture import context_px, grid_px
 
 SEAM_PX = 2
 """Pixels that a tile yields around itself for free, so that resampling back needs no neighbour."""
@@ -69,20 +69,21 @@ def round_up(length: int, grid: int) -> int:
     return -(-length // grid) * grid
 
 
-def plan_tiles(shape: tuple[int, int], side_px: int, depth: int) -> tuple[Tile, ...]:
-    """Cut a plane into tiles, row by row from the top left; each pixel belongs to exactly one.
+def plan_tiles(rows: Span, columns: Span, side_px: int, depth: int) -> tuple[Tile, ...]:
+    """Cut a plane or a part of it into tiles, row by row from the top left; each pixel is in exactly one.
 
     Parameters
     ----------
-    shape
-        (Y, X) of the plane on the model's grid.
+    rows, columns
+        What is to be covered, on the model's grid; its start is rounded down to the pooling grid.
     side_px
         Side of a tile's output; rounded up to the pooling grid.
     depth
         Number of poolings of the network.
     """
-    plane = tuple(Span(0, length) for length in shape)
-    return _cut(plane[0], plane[1], side_px, grid_px(depth))
+    grid = grid_px(depth)
+    on_grid = [Span(span.start - span.start % grid, span.stop) for span in (rows, columns)]
+    return _cut(on_grid[0], on_grid[1], side_px, grid)
 
 
 def subdivide(tile: Tile, side_px: int, depth: int) -> tuple[Tile, ...]:
