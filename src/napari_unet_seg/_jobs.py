@@ -1,7 +1,7 @@
 """Long work in the background of the viewer: a generator of steps runs in a thread, beside the main one.
 
-Steps arrive on the main thread. Whatever goes wrong in the thread becomes a value: nothing is ever raised into
-Qt's event loop.
+Steps arrive on the main thread. Whatever goes wrong in the thread becomes a value: nothing is ever raised
+into Qt's event loop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from napari_unet_seg.core.steps import STOP
 
 Steps: TypeAlias = Generator[Any, Any, Any]
 
-_NICENESS = 10
+_NICENESS = 5
 """How much less than the window a job weighs for Linux's scheduler (0 to 19)."""
 _LONGEST_STEP_S = 30.0
 """How long the end of the program waits for a job to notice that it is to stop."""

@@ -5,18 +5,21 @@ Layers are duck-typed: whatever has napari's attributes will do. Everything here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
+from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.errors import InputError
 
 if TYPE_CHECKING:
     from napari_unet_seg.core.normalisation import ArrayLike
+    from napari_unet_seg.core.prediction import Prediction
 
 Index: TypeAlias = tuple[int, ...]
 """Of a plane: one number per axis before Y and X."""
@@ -24,9 +27,6 @@ Region: TypeAlias = tuple[int | slice, ...]
 """Part of an image: one number or slice per axis of its labels; Y and X are slices."""
 Where: TypeAlias = str | Region
 """What to segment: "plane" (the one in view), "stack", (rows, columns) of the plane in view, or a region."""
-
-KEEP = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-"""What a result takes over from its image, so that it lies where the image lies."""
 
 METADATA = "napari-unet-seg"
 """Our entry in a layer's metadata."""
@@ -225,8 +225,8 @@ def take(image: LayerImage, region: Region) -> tuple[ArrayLike, str]:
     return part, part.axes
 
 
-def placement(layer: Any, axes: str, kept: str) -> dict[str, Any]:
-    """Where a layer lies, reduced to some of its axes: arguments for a new layer of the same place.
+def placement(layer: Any, axes: str, kept: str, corner: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Where a layer lies, as arguments for a new layer at the same place.
 
     Parameters
     ----------
@@ -234,23 +234,208 @@ def placement(layer: Any, axes: str, kept: str) -> dict[str, Any]:
         Of the layer, without S.
     kept
         Those of the new layer, in the same order.
+    corner
+        Index in the layer of the new layer's first pixel, by axis; 0 where it does not say.
     """
-    _, meta, _ = layer.as_layer_data_tuple()
-    if kept == axes:
-        return {key: meta[key] for key in KEEP}
     at = [axes.index(axis) for axis in kept]
     own = Affine(
         scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear, ndim=len(axes)
-    ).set_slice(at)
+    )
+    first = own(np.array([float((corner or {}).get(axis, 0)) for axis in axes]))
+    own = own.set_slice(at)
     return {
         "scale": own.scale,
-        "translate": own.translate,
+        "translate": np.asarray(first)[at],
         "rotate": own.rotate,
         "shear": own.shear,
         "affine": np.array(layer.affine.set_slice(at).affine_matrix),
-        "units": [meta["units"][i] for i in at],
-        "axis_labels": [meta["axis_labels"][i] for i in at],
+        "units": [layer.units[i] for i in at],
+        "axis_labels": [layer.axis_labels[i] for i in at],
     }
+
+
+def rectangle_of(shapes: Any, image_layer: Any, image: LayerImage) -> tuple[slice, slice] | None:
+    """Rows and columns that a drawn shape covers: the selected one, else the last; None when there is none.
+
+    The pixels that its bounding box touches, cut at the image's edge; None when nothing is left.
+    """
+    if not len(shapes.data):
+        return None
+    selected = sorted(shapes.selected_data)
+    corners = np.asarray(shapes.data[selected[0] if len(selected) == 1 else -1], float)
+    axes = image.axes.replace("S", "")
+    inside = np.array([image_layer.world_to_data(shapes.data_to_world(corner)) for corner in corners])
+    spans = []
+    for axis in "YX":
+        places = inside[:, axes.index(axis)]
+        length = image.data.shape[image.axes.index(axis)]
+        first, last = int(np.floor(places.min() + 0.5)), int(np.ceil(places.max() - 0.5))
+        spans.append(slice(max(0, first), min(length, last + 1)))
+    rows, columns = spans
+    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+
+
+def add_prediction(
+    viewer: Any, prediction: Prediction, *, like: Any, probabilities: bool = False
+) -> list[Any]:
+    """Add a prediction's labels to a viewer where its image lies.
+
+    Parameters
+    ----------
+    prediction
+        Of the layer, or of some of its planes: its axes may be fewer.
+    like
+        The image layer, whose scale, translate, rotate, shear, affine, units and axis labels are taken over.
+    probabilities
+        Add the probability of each class but the background, too.
+
+    Returns
+    -------
+    layers
+        Those that were added, labels first.
+
+    Raises
+    ------
+    InputError
+        The prediction does not belong to the layer: other axes, or another size.
+    """
+    image = read_image(like)
+    if not set(prediction.axes) <= set(image.label_axes):
+        raise InputError(
+            f"The prediction has axes {prediction.axes} and '{image.name}' has {image.label_axes}: "
+            "name the image that it was made of."
+        )
+    lengths = dict(zip(image.label_axes, image.label_shape, strict=True))
+    expected = tuple(lengths[axis] for axis in prediction.axes)
+    if prediction.labels.shape != expected:
+        raise InputError(
+            f"The prediction is {_by(prediction.labels.shape)} but image '{image.name}' is {_by(expected)}: "
+            "name the image that it was made of."
+        )
+    where = placement(like, image.axes.replace("S", ""), prediction.axes)
+    base = f"{image.name} › {prediction.model_name}"
+    labels = prediction.labels.astype(label_dtype(int(prediction.labels.max(initial=0))))
+    added = [viewer.add_labels(labels, name=unused_name(viewer, f"{base} › labels"), **where)]
+    for name, values in zip(prediction.class_names[1:], prediction.probabilities[1:], strict=True):
+        if probabilities:
+            added.append(add_probability(viewer, values, unused_name(viewer, f"{base} › P({name})"), where))
+    return added
+
+
+def add_probability(viewer: Any, values: NDArray[np.float32], name: str, where: Mapping[str, Any]) -> Any:
+    """Add the probability of one class as an image from 0 to 1."""
+    look = {"colormap": "viridis", "contrast_limits": (0.0, 1.0), "visible": False}
+    return viewer.add_image(values, name=name, **look, **where)
+
+
+def unused_name(viewer: Any, base: str) -> str:
+    """The name itself, or with #2, #3… when a layer has it."""
+    names = {str(layer.name) for layer in viewer.layers}
+    number, name = 1, base
+    while name in names:
+        number += 1
+        name = f"{base} #{number}"
+    return name
+
+
+Coding: TypeAlias = Literal["dense", "scribbles", "regions", "planes"]
+CODINGS: tuple[Coding, ...] = get_args(Coding)
+
+
+def annotation_from_layers(
+    image: Any,
+    labels: Any,
+    *,
+    coding: Coding | None = None,
+    regions: Any = None,
+    planes: Sequence[int] | None = None,
+) -> Annotation:
+    """What a person has said about an image by painting a labels layer.
+
+    Parameters
+    ----------
+    image, labels
+        Layers; the labels have the image's axes without channels.
+    coding
+        What a label means, and where it counts. "scribbles": 0 not annotated, 1 background, 2 and up objects.
+        "regions": everything inside the rectangles of `regions`, a shapes layer. "planes": everything in the
+        listed planes. "dense": everything. None: regions or planes when they are given, else as the layer's
+        metadata says.
+    regions, planes
+        See `coding`.
+
+    Raises
+    ------
+    InputError
+        The layers do not fit each other, nothing is annotated, or the coding is not known.
+    """
+    found = read_image(image)
+    drawn = np.asarray(labels.data[0] if labels.multiscale else labels.data)
+    if drawn.shape != found.label_shape:
+        raise InputError(
+            f"Labels '{labels.name}' is {_by(drawn.shape)} but image '{found.name}' is "
+            f"{_by(found.label_shape)}: draw on all slices, or choose one."
+        )
+    coding = coding or _coding_of(labels, regions, planes)
+    where = {"axes": found.axes.replace("S", "C"), "pixel_size_nm": _pixel_size_of(found)}
+    values = np.array(found.data)
+    if coding == "dense":
+        return Annotation.dense(values, drawn.copy(), **where)
+    if coding == "scribbles":
+        return Annotation.scribbles(values, drawn, **where)
+    if coding == "planes":
+        chosen = planes if planes is not None else _said(labels).get("planes", ())
+        return Annotation.planes(values, drawn.copy(), list(chosen), **where)
+    if coding == "regions":
+        return Annotation.regions(values, drawn.copy(), _rectangles(regions, image, found), **where)
+    raise InputError(f"Coding '{coding}' is unknown: choose one of {', '.join(CODINGS)}.")
+
+
+def _said(layer: Any) -> dict[str, Any]:
+    """Our entry in the layer's metadata."""
+    entry = layer.metadata.get(METADATA, {})
+    return entry if isinstance(entry, dict) else {}
+
+
+def _coding_of(labels: Any, regions: Any, planes: Sequence[int] | None) -> Coding:
+    if regions is not None:
+        return "regions"
+    if planes is not None:
+        return "planes"
+    coding = _said(labels).get("coding")
+    if coding in CODINGS:
+        return coding  # type: ignore[no-any-return]
+    raise InputError(
+        f"Labels '{labels.name}' does not say what counts as annotated: give coding='scribbles' or 'dense', "
+        "or regions= or planes=."
+    )
+
+
+def _rectangles(shapes: Any, image_layer: Any, image: LayerImage) -> list[tuple[slice, ...]]:
+    """One region per shape: its plane, and the rows and columns of its bounding box."""
+    if shapes is None or not len(shapes.data):
+        raise InputError(
+            "There is no rectangle: draw one around what is annotated, and give its layer as regions=."
+        )
+    found = []
+    for corners in shapes.data:
+        one = SimpleNamespace(data=[corners], selected_data=(), data_to_world=shapes.data_to_world)
+        box = rectangle_of(one, image_layer, image)
+        if box is not None:
+            planes = plane_in_view(image_layer, image, shapes.data_to_world(corners[0]))
+            found.append((*(slice(at, at + 1) for at in planes), *box))
+    return found
+
+
+def _pixel_size_of(image: LayerImage) -> float | tuple[float, ...] | None:
+    sizes = image.voxel_size_nm
+    if set(image.label_axes) <= sizes.keys():
+        return tuple(sizes[axis] for axis in image.label_axes)
+    return sizes["Y"] if "Y" in sizes and sizes["Y"] == sizes.get("X") else None
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
 
 
 def label_dtype(largest: int) -> type[np.uint16 | np.int32]:

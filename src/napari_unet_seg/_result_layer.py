@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet_seg._layers import METADATA, Index, LayerImage, Region, label_dtype, placement
 
+_Box: TypeAlias = tuple[int, int, int, int]
+_Part: TypeAlias = tuple[Index, _Box]
+"""A plane, and first and end of its rows and columns."""
+
 
 @dataclass
 class _Record:
-    """What we know of a result layer; lives in its metadata, so that it can be copied with the layer."""
+    """What is known of a result layer; lives in its metadata, so that it is copied with it.
 
-    image: str
-    model: str
+    `ids` says for every part that was filled, or is going to be, its smallest and largest id (0, 0: none).
+    """
+
     is_touched: bool = False
     is_being_written: bool = False
-    filled: dict[Index, list[tuple[range, range]]] = field(default_factory=dict)
-    last_ids: dict[Index, int] = field(default_factory=dict)
+    ids: dict[_Part, tuple[int, int]] = field(default_factory=dict)
 
 
 def is_touched(layer: Any) -> bool:
@@ -32,7 +36,7 @@ def is_touched(layer: Any) -> bool:
 
 
 def _record_of(layer: Any) -> _Record | None:
-    record = layer.metadata.get(METADATA)
+    record = layer.metadata.get(METADATA, {}).get("result")
     return record if isinstance(record, _Record) else None
 
 
@@ -55,13 +59,68 @@ class ResultLayer:
         self.layer, self._record = layer, record
 
     @classmethod
-    def new(cls, layer: Any, image: str, model: str) -> ResultLayer:
-        """Take a layer over that was just made."""
-        record = _Record(image, model)
-        layer.metadata[METADATA] = record
+    def new(cls, layer: Any) -> ResultLayer:
+        """Take over a layer that was just made."""
+        record = _Record()
+        layer.metadata.setdefault(METADATA, {})["result"] = record
         layer.events.paint.connect(_note_touch)
         layer.events.data.connect(_note_touch)
         return cls(layer, record)
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether a person has changed it."""
+        return self._record.is_touched
+
+    def is_free_for(self, shape: tuple[int, ...], region: Region) -> bool:
+        """Whether nobody changed it, and it is still empty where a new result would go."""
+        if self._record.is_touched or self.layer.data.shape != shape:
+            return False
+        wanted = _parts(region, shape)
+        return not any(a[0] == b[0] and _overlap(a[1], b[1]) for a in wanted for b in self._record.ids)
+
+    def claim(self, region: Region) -> None:
+        """Note that a new result is going to fill this region."""
+        for part in _parts(region, self.layer.data.shape):
+            self._record.ids[part] = (0, 0)
+
+    def write(self, index: Region, values: NDArray[Any]) -> None:
+        """Put values into a region, without drawing it."""
+        largest = int(values.max(initial=0))
+        with self._writing():
+            if largest > np.iinfo(self.layer.data.dtype).max:
+                self.layer.data = self.layer.data.astype(label_dtype(largest))
+            self.layer.data[index] = values
+
+    def note_ids(self, index: Region, first: int, last: int) -> None:
+        """Remember which ids a part of one plane holds."""
+        for part in _parts(index, self.layer.data.shape):
+            self._record.ids[part] = (first, last)
+
+    def last_id_outside(self, region: Region) -> int:
+        """The largest id that objects elsewhere in the layer have."""
+        return max((last for _, last in self._ids_outside(region)), default=0)
+
+    def free_ids_before(self, region: Region, n_ids: int) -> int:
+        """The smallest number after which `n_ids` ids follow that nothing elsewhere in the layer uses."""
+        offset = 0
+        for first, last in sorted(self._ids_outside(region)):
+            if first - 1 - offset >= n_ids:
+                break
+            offset = max(offset, last)
+        return offset
+
+    def refresh(self) -> None:
+        """Draw it."""
+        self.layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def refresh_with_thumbnail(self) -> None:
+        """Draw it once it is complete."""
+        self.layer.refresh(highlight=False, extent=False)
+
+    def _ids_outside(self, region: Region) -> list[tuple[int, int]]:
+        here = _parts(region, self.layer.data.shape)
+        return [ids for part, ids in self._record.ids.items() if part not in here and ids[1]]
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -71,57 +130,6 @@ class ResultLayer:
         finally:
             self._record.is_being_written = False
 
-    def may_hold(self, shape: tuple[int, ...], region: Region) -> bool:
-        """Whether nobody changed it, and it is still empty where a new result would go."""
-        if self._record.is_touched or self.layer.data.shape != shape:
-            return False
-        rows, columns = _ranges(region, shape)
-        return not any(
-            _overlap(rows, box[0]) and _overlap(columns, box[1])
-            for plane in planes_of(region, shape)
-            for box in self._record.filled.get(plane, ())
-        )
-
-    @property
-    def is_touched(self) -> bool:
-        """Whether a person has changed it."""
-        return self._record.is_touched
-
-    def claim(self, region: Region) -> None:
-        """Note that a new result is going to fill this region."""
-        shape = self.layer.data.shape
-        for plane in planes_of(region, shape):
-            self._record.filled.setdefault(plane, []).append(_ranges(region, shape))
-
-    def write(self, index: Region, values: NDArray[Any]) -> None:
-        """Put values into a region, without drawing it."""
-        with self._writing():
-            largest = int(values.max(initial=0))
-            if largest > np.iinfo(self.layer.data.dtype).max:
-                self.layer.data = self.layer.data.astype(label_dtype(largest))
-            self.layer.data[index] = values
-
-    def last_id_outside(self, region: Region) -> int:
-        """The largest id that objects elsewhere in the layer have."""
-        here = set(planes_of(region, self.layer.data.shape))
-        is_shared = any(len(self._record.filled.get(plane, ())) > 1 for plane in here)
-        last_ids = self._record.last_ids.items()
-        return max((last for plane, last in last_ids if is_shared or plane not in here), default=0)
-
-    def note_last_id(self, plane: Index, last_id: int) -> None:
-        """Remember the largest id of a plane."""
-        self._record.last_ids[plane] = max(last_id, self._record.last_ids.get(plane, 0))
-
-    def refresh(self) -> None:
-        """Draw it."""
-        with self._writing():
-            self.layer.refresh(thumbnail=False, highlight=False, extent=False)
-
-    def refresh_with_thumbnail(self) -> None:
-        """Draw it with its thumbnail, once it is complete."""
-        with self._writing():
-            self.layer.refresh(highlight=False, extent=False)
-
 
 def result_layer(
     viewer: Any, image_layer: Any, image: LayerImage, model_name: str, region: Region
@@ -129,43 +137,40 @@ def result_layer(
     """The layer for a new result: the last of this image and model if it is free there, else a new one."""
     base = f"{image.name} › {model_name} › labels"
     names = {str(layer.name): layer for layer in viewer.layers}
-    number = 1
-    latest: Any = None
+    number, latest = 1, None
     while (name := base if number == 1 else f"{base} #{number}") in names:
         latest = names[name]
         number += 1
     record = None if latest is None else _record_of(latest)
     result = None if record is None else ResultLayer(latest, record)
-    if result is None or not result.may_hold(image.label_shape, region):
+    if result is None or not result.is_free_for(image.label_shape, region):
         if latest is not None:
             latest.visible = False
         where = placement(image_layer, image.axes.replace("S", ""), image.label_axes)
         layer = viewer.add_labels(np.zeros(image.label_shape, np.uint16), name=name, **where)
-        result = ResultLayer.new(layer, image.name, model_name)
+        result = ResultLayer.new(layer)
     result.layer.visible = True
     result.claim(region)
     return result
 
 
-def planes_of(region: Region, shape: tuple[int, ...]) -> Iterator[Index]:
-    """The index of each plane that a region reaches."""
-    entries = region[:-2]
-    ranges = [
-        range(*entry.indices(length)) if isinstance(entry, slice) else range(entry, entry + 1)
-        for entry, length in zip(entries, shape, strict=False)
-    ]
-    for position in np.ndindex(*(len(part) for part in ranges)):
-        yield tuple(part[i] for part, i in zip(ranges, position, strict=True))
-
-
-def _ranges(region: Region, shape: tuple[int, ...]) -> tuple[range, range]:
-    rows, columns = (
-        range(*entry.indices(length))
+def _parts(region: Region, shape: tuple[int, ...]) -> set[_Part]:
+    """The planes that a region reaches, with its rows and columns."""
+    (top, bottom), (left, right) = (
+        entry.indices(length)[:2]
         for entry, length in zip(region[-2:], shape[-2:], strict=True)
         if isinstance(entry, slice)
     )
-    return rows, columns
+    ranges = [
+        range(*entry.indices(length)) if isinstance(entry, slice) else range(entry, entry + 1)
+        for entry, length in zip(region[:-2], shape, strict=False)
+    ]
+    planes = np.ndindex(*(len(part) for part in ranges))
+    return {
+        (tuple(part[i] for part, i in zip(ranges, position, strict=True)), (top, bottom, left, right))
+        for position in planes
+    }
 
 
-def _overlap(a: range, b: range) -> bool:
-    return a.start < b.stop and b.start < a.stop
+def _overlap(a: _Box, b: _Box) -> bool:
+    return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]

@@ -73,6 +73,11 @@ class Request:
             if isinstance(entry, slice)
         )
 
+    @property
+    def n_planes(self) -> int:
+        """How many planes are segmented."""
+        return math.prod(self.planes_shape)
+
     def plane_in_image(self, plane: Index) -> Index:
         """Index in the image of a plane of `data`."""
         local = iter(plane)
@@ -129,8 +134,8 @@ def _check_memory(request: Request) -> None:
     free = available_bytes(torch.device("cpu"))
     if needed > free:
         raise InputError(
-            f"The labels of '{request.image.name}' take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory "
-            "are free: open fewer planes."
+            f"The labels of '{request.image.name}' take {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB "
+            "of memory are free: open fewer planes."
         )
 
 
@@ -209,7 +214,7 @@ def relabel_steps(
         is_preview = n_done == 0 and len(planes) > 1 and plane == first
         found = _labels_of(prediction, request, settings, plane)
         if request.info.task == "instances":
-            offset = _first_id(prediction.labels[plane]) - 1 if is_preview else last_id
+            offset = max(0, id_range(prediction.labels[plane])[0] - 1) if is_preview else last_id
             found[found > 0] += offset
             last_id = last_id if is_preview else max(last_id, int(found.max(initial=0)))
         labels[plane] = found
@@ -239,9 +244,10 @@ def _labels_of(
     return labels
 
 
-def _first_id(labels: NDArray[np.int32]) -> int:
-    ids = labels[labels > 0]
-    return int(ids.min()) if ids.size else 1
+def id_range(labels: NDArray[np.int32]) -> tuple[int, int]:
+    """Smallest and largest id of a plane, whose ids have no gaps; (0, 0) when it is empty."""
+    last = int(labels.max(initial=0))
+    return (int(labels.min(where=labels > 0, initial=last)), last) if last else (0, 0)
 
 
 def _cut(part: slice, wanted: slice) -> slice:

@@ -16,9 +16,16 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_unet_seg._jobs import Job, start
-from napari_unet_seg._layers import Index, Where, plane_in_view
+from napari_unet_seg._layers import Index, Where, add_probability, placement, plane_in_view, unused_name
 from napari_unet_seg._result_layer import ResultLayer, result_layer
-from napari_unet_seg._segment_request import Piece, Request, relabel_steps, request_of, segment_steps
+from napari_unet_seg._segment_request import (
+    Piece,
+    Request,
+    id_range,
+    relabel_steps,
+    request_of,
+    segment_steps,
+)
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.objects import ObjectSettings
@@ -73,6 +80,11 @@ class Segmentation(QObject):  # type: ignore[misc]
         return sum(self._objects_in.values())
 
     @property
+    def is_in_view(self) -> bool:
+        """Whether the viewer shows one of its planes."""
+        return self._plane_in_view() is not None
+
+    @property
     def can_relabel(self) -> bool:
         """Whether the probabilities are there, so that settings can act without the network."""
         return self.prediction is not None and self.prediction.probabilities.size > 0
@@ -92,15 +104,34 @@ class Segmentation(QObject):  # type: ignore[misc]
         self.cancel()
         if self._result.is_touched or not self.is_layer_there:
             self._find_layer()
-        in_view = plane_in_view(self.image_layer, self.request.image, self.viewer.dims.point)
         steps = relabel_steps(
             self.prediction,
             self.request,
             settings,
             sorted(self._objects_in),
-            self.request.plane_of_data(in_view),
+            self._plane_in_view(),
         )
         return self._start(steps, f"Objects of {self.request.image.name}", shows_errors=shows_errors)
+
+    def add_probabilities(self) -> None:
+        """Add an image layer with the probability of each class but the background, of the region only."""
+        if self.prediction is None or not self.can_relabel:
+            return
+        request, image = self.request, self.request.image
+        corner = {
+            axis: entry.start or 0 if isinstance(entry, slice) else entry
+            for axis, entry in zip(image.label_axes, request.region, strict=True)
+        }
+        where = placement(self.image_layer, image.axes.replace("S", ""), image.label_axes, corner)
+        shape = [1 if not isinstance(entry, slice) else -1 for entry in request.region]
+        for name, values in zip(
+            self.prediction.class_names[1:], self.prediction.probabilities[1:], strict=True
+        ):
+            part = values[(..., *request.box)]
+            sizes = iter(part.shape)
+            full = part.reshape([1 if length == 1 else next(sizes) for length in shape])
+            base = f"{image.name} › {request.info.name} › P({name})"
+            add_probability(self.viewer, full, unused_name(self.viewer, base), where)
 
     def cancel(self) -> None:
         """Stop what runs, and do not listen to it any more."""
@@ -150,11 +181,20 @@ class Segmentation(QObject):  # type: ignore[misc]
         if self.request.info.task == "classes":
             self._objects_in[step.plane] = 0
             return labels
-        ids = np.unique(labels[labels > 0]) if labels.any() else np.zeros(0, np.int32)
-        self._objects_in[step.plane] = ids.size
-        if ids.size:
-            self._result.note_last_id(plane, int(ids[-1]) + self._id_offset)
+        first, last = id_range(labels)
+        self._objects_in[step.plane] = last - first + 1 if last else 0
+        where = (*plane, *self.request.box)
+        if self.request.n_planes == 1:
+            self._id_offset = self._result.free_ids_before(where, last)
+        if not last:
+            self._result.note_ids(where, 0, 0)
+            return labels
+        self._result.note_ids(where, first + self._id_offset, last + self._id_offset)
         return np.where(labels > 0, labels + np.int32(self._id_offset), 0) if self._id_offset else labels
+
+    def _plane_in_view(self) -> Index | None:
+        shown = plane_in_view(self.image_layer, self.request.image, self.viewer.dims.point)
+        return self.request.plane_of_data(shown)
 
     def _find_layer(self) -> None:
         request = self.request

@@ -14,6 +14,8 @@ from napari_unet_seg._jobs import Job
 from napari_unet_seg._widgets.message import wrapped_label
 
 _SHOWN_EVERY_S = 0.2
+_ACTIVITY_AFTER_S = 1.0
+"""Shorter jobs do not appear in napari's activity bar: making its entry takes longer than they do."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class JobRow(QWidget):  # type: ignore[misc]
         """
         self.leave()
         self._job, self._describe = job, describe
-        self._pace, self._shown_s, self._latest = Pace(), 0.0, Progress("Getting ready…", 0, 0)
-        self._activity = progress(total=0, desc=job.description)
+        self._pace, self._started_s = Pace(), time.monotonic()
+        self._latest = Progress("Getting ready…", 0, 0)
         job.stepped.connect(self._take)
         job.finished.connect(self._end)
         self._set_running(is_running=True)
@@ -104,8 +106,14 @@ class JobRow(QWidget):  # type: ignore[misc]
         self.bar.setValue(latest.done)
         left_s = self._pace.seconds_left(now_s, latest.done, latest.total) if latest.total else None
         self.text.setText(latest.what if left_s is None else f"{latest.what} · {clock(left_s)} left")
-        if self._activity is not None and latest.total:
-            self._activity.total = latest.total
+        if latest.total and now_s - self._started_s > _ACTIVITY_AFTER_S:
+            self._show_activity(latest)
+
+    def _show_activity(self, latest: Progress) -> None:
+        """In napari's own list of what is going on; it may process events, so other steps may arrive meanwhile."""
+        if self._activity is None and self._job is not None:
+            self._activity = progress(total=latest.total, desc=self._job.description)
+        if self._activity is not None:
             self._activity.update(latest.done - self._activity.n)
 
     def _cancel(self) -> None:

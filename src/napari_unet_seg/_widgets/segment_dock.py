@@ -1,0 +1,451 @@
+"""The Segment dock: one click turns an image layer into labelled objects, which can be refined afterwards."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import napari
+from napari.layers import Image
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet_seg import _layers
+from napari_unet_seg._jobs import Job, sentence, start
+from napari_unet_seg._layers import LayerImage, Where
+from napari_unet_seg._widgets.job_row import JobRow, Progress
+from napari_unet_seg._widgets.message import Message, wrapped_label
+from napari_unet_seg._widgets.more_section import MoreSection
+from napari_unet_seg._widgets.object_panel import ObjectPanel
+from napari_unet_seg._widgets.preferences import remember, remembered
+from napari_unet_seg._widgets.segment_rows import ImageRow, ModelRow, ScaleRow, WhereRow
+from napari_unet_seg.core.errors import InputError, UNetSegError
+
+if TYPE_CHECKING:
+    # They import PyTorch, which takes a second or more: that is done in the background.
+    from napari_unet_seg._segmenting import Segmentation
+    from napari_unet_seg._warm_up import Readiness
+    from napari_unet_seg._widgets.refinement import Refinement
+    from napari_unet_seg.core.predict_settings import PredictSettings
+
+RELABEL_AFTER_MS = 60
+"""Pause after which a changed setting acts."""
+_LONG_MS = 500
+"""A relabelling that takes longer than this gets its own row."""
+
+
+class SegmentDock(QWidget):
+    """Segment an image layer.
+
+    Parameters
+    ----------
+    napari_viewer
+        Whose layers it offers.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._image: LayerImage | None = None
+        self._job: Job | None = None
+        self._warming: Job | None = None
+        self._readiness: Readiness | None = None
+        self.refinement: Refinement | None = None
+        self._make_rows()
+        self._lay_out()
+        self._connect()
+        self._recall()
+        self.reset_choices()
+        self._warm_up()
+
+    def _make_rows(self) -> None:
+        self.image = ImageRow()
+        self.model = ModelRow()
+        self.scale = ScaleRow()
+        self.where = WhereRow()
+        self.button = QPushButton("Segment")
+        self.button.setMinimumHeight(36)
+        self.button.setToolTip("Find the objects with the model; the result appears as a labels layer.")
+        self.why = wrapped_label()
+        self.progress = JobRow()
+        self.message = Message()
+        self.objects = ObjectPanel()
+        self.table_button = QPushButton("Save table")
+        self.table_button.setToolTip("Measure every object and save the table as a CSV file.")
+        self.script_button = QPushButton("Copy as script")
+        self.script_button.setToolTip("Copy lines of Python to the clipboard that do the same again.")
+        self.more = MoreSection()
+        self._settling = QTimer(self)
+        self._settling.setSingleShot(True)
+        self._settling.setInterval(RELABEL_AFTER_MS)
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignTop)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for label, field in (
+            ("Image", self.image),
+            ("Model", self.model),
+            ("Scale", self.scale),
+            ("Where", self.where),
+        ):
+            form.addRow(label, field)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.table_button)
+        buttons.addWidget(self.script_button)
+        column = QVBoxLayout(self)
+        column.addLayout(form)
+        for widget in (self.button, self.why, self.progress, self.message, self.objects):
+            column.addWidget(widget)
+        column.addLayout(buttons)
+        column.addWidget(self.more)
+        column.addStretch(1)
+
+    def _connect(self) -> None:
+        self.image.changed.connect(self._take_layer)
+        self.model.changed.connect(self._take_model)
+        self.scale.changed.connect(self._show_state)
+        self.where.changed.connect(self._take_place)
+        self.where.draw_wanted.connect(self._draw)
+        self.more.changed.connect(self._take_layer)
+        self.more.device_changed.connect(self._warm_up)
+        self.objects.changed.connect(self._settling.start)
+        self._settling.timeout.connect(self._relabel)
+        self.button.clicked.connect(self.segment)
+        self.table_button.clicked.connect(self._ask_for_table)
+        self.script_button.clicked.connect(self._copy_script)
+
+    def reset_choices(self, event: Any = None) -> None:  # noqa: ARG002 - napari calls it when layers change
+        """Offer the image layers that there are now."""
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        self.image.offer(layers, self._viewer.layers.selection.active)
+
+    # The wish
+
+    def settings(self) -> PredictSettings:
+        """What the rows say."""
+        from napari_unet_seg.core.predict_settings import PredictSettings
+
+        return PredictSettings(
+            axes=self.more.chosen_axes,
+            channel=self.image.chosen_channel,
+            pixel_size_nm=self.scale.pixel_size_nm,
+            zoom=self._zoom(),
+            invert=self.image.invert.isChecked(),
+            device=self.more.chosen_device,
+            tile_px=self.more.chosen_tile_px,
+            tta=self.more.tta.isChecked(),
+            objects=self.objects.settings,
+        )
+
+    def _zoom(self) -> float | None:
+        """A pixel size that the person made unknown is not to be taken from the layer after all."""
+        is_unknown = (
+            self.scale.pixel_size_nm is None and self._image is not None and self._image.pixel_size_nm
+        )
+        return self.scale.chosen_zoom or (1.0 if is_unknown else None)
+
+    def place(self) -> Where | None:
+        """Where to segment; None when a rectangle is wanted and not drawn."""
+        if self.where.place != "rectangle":
+            return self.where.place
+        shapes = self._shapes()
+        if shapes is None or self._image is None:
+            return None
+        return _layers.rectangle_of(shapes, self.image.layer, self._image)
+
+    def obstacle(self) -> str | None:
+        """Why the button cannot work now, with a way out; None when it can."""
+        if self.model.problem:
+            return self.model.problem
+        if self.image.layer is None:
+            return "Choose an image layer: none is open yet. Use File > Open, or the Open dock."
+        if self.model.info is None:
+            return "There is no model yet: choose a file, or train one."
+        if self._image is None:
+            return self._image_problem
+        if self._job is not None:
+            return None
+        scale_problem = self.scale.explain(self.model.info)
+        if scale_problem is None and self.where.place == "rectangle" and self.place() is None:
+            return "Draw a rectangle on the image first: press Draw, then drag on the image."
+        return scale_problem
+
+    # What the rows do to each other
+
+    def _take_layer(self) -> None:
+        layer = self.image.layer
+        self._image, self._image_problem = None, ""
+        if layer is not None:
+            try:
+                self._image = _layers.read_image(layer, self.more.chosen_axes)
+            except InputError as error:
+                self._image_problem = f"{error} Set them under More."
+        self.scale.take_from(self._image)
+        self.where.describe(self._image)
+        self.objects.show_pixel_size(self._image.pixel_size_nm if self._image else None)
+        self._offer_channels()
+        self._show_state()
+
+    def _offer_channels(self) -> None:
+        info = self.model.info
+        self.image.offer_channels(self._image, 1 if info is None else info.architecture.in_channels)
+
+    def _take_model(self) -> None:
+        info = self.model.info
+        if info is not None and self.refinement is None:
+            self.objects.show_settings(info.objects)
+            self.objects.show_task(info.task)
+        self._offer_channels()
+        self._show_state()
+        self._warm_up()
+
+    def _take_place(self) -> None:
+        if self.where.place == "rectangle" and self._shapes() is None and self.image.layer is not None:
+            self._draw()
+        self._show_state()
+
+    def _show_state(self) -> None:
+        obstacle = self.obstacle()
+        self.button.setEnabled(obstacle is None and self._job is None)
+        self.why.setText(obstacle or self._device_in_words())
+        self.why.setVisible(bool(self.why.text()))
+        self.table_button.setEnabled(self.refinement is not None and self._job is None)
+        self.script_button.setEnabled(self._image is not None and self.model.info is not None)
+
+    def _device_in_words(self) -> str:
+        return "" if self._readiness is None else f"Runs on {self._readiness.device_reason}."
+
+    # Drawing a rectangle
+
+    def _shapes(self) -> Any:
+        """The shapes layer that is meant: the active one, else ours, else any that holds a shape."""
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, napari.layers.Shapes)]
+        active = self._viewer.layers.selection.active
+        ranked = sorted(layers, key=lambda layer: (layer is not active, layer.name != self._rectangle_name()))
+        return next((layer for layer in ranked if len(layer.data)), None)
+
+    def _rectangle_name(self) -> str:
+        return f"{self.image.layer.name} › rectangle"
+
+    def _draw(self) -> None:
+        """Take the rectangle tool on our shapes layer, made when it is missing."""
+        if self._image is None:
+            return
+        name = self._rectangle_name()
+        if name not in self._viewer.layers:
+            axes = self._image.axes.replace("S", "")
+            where = _layers.placement(self.image.layer, axes, self._image.label_axes)
+            shapes = self._viewer.add_shapes(
+                ndim=len(self._image.label_axes),
+                name=name,
+                face_color="transparent",
+                edge_color="#ffb000",
+                edge_width=2,
+                **where,
+            )
+            shapes.events.data.connect(self._note_shapes)
+        shapes = self._viewer.layers[name]
+        self._viewer.layers.selection.active = shapes
+        shapes.mode = "add_rectangle"
+
+    def _note_shapes(self, event: Any = None) -> None:  # noqa: ARG002 - napari's event
+        self._show_state()
+
+    # Segmenting
+
+    def segment(self) -> None:
+        """Start what the rows say; the button does this."""
+        from napari_unet_seg._segmenting import segmentation_of
+        from napari_unet_seg._widgets.segment_progress import Reporter
+
+        self.message.clear()
+        self.progress.say("")
+        where, info = self.place(), self.model.info
+        if self.obstacle() is not None or where is None or info is None or self._job is not None:
+            self._show_state()
+            return
+        model = self._readiness.model_for(info) if self._readiness is not None else None
+        try:
+            segmentation = segmentation_of(
+                self.image.layer,
+                model or str(info.path),
+                self.settings(),
+                where=where,
+                viewer=self._viewer,
+            )
+        except UNetSegError as error:
+            self.message.show_error(str(error))
+            return
+        self._remember()
+        if self.refinement is not None:
+            self.refinement.cancel()
+        job = segmentation.run(shows_errors=False)
+        self.progress.follow(job, Reporter().describe)
+        job.finished.connect(partial(self._end, job, segmentation))
+        self._job = job
+        self._show_state()
+
+    def _end(self, job: Job, segmentation: Segmentation) -> None:
+        """Say what came out; settings that were changed meanwhile act now."""
+        self._job = None
+        if job.error is not None:
+            self.message.show_error(sentence(job.error), job.details)
+        elif job.result is not None:
+            self._take_result(segmentation)
+        self._show_state()
+
+    def _take_result(self, segmentation: Segmentation) -> None:
+        from napari_unet_seg._widgets.refinement import Refinement
+        from napari_unet_seg._widgets.segment_progress import result_in_words
+
+        if segmentation.prediction is None:
+            return
+        if self.refinement is None:
+            self.refinement = Refinement(self)
+            self.refinement.started.connect(self._note_relabelling)
+            self.refinement.finished.connect(self._show_count)
+            self.refinement.failed.connect(self._show_failure)
+        self.refinement.add(segmentation)
+        self._show_count()
+        self.progress.say(result_in_words(segmentation))
+        notes = (note for note in segmentation.prediction.notes if note != self.scale.said.text())
+        self.message.show_note(" ".join(notes))
+        if self.more.keep.isChecked():
+            segmentation.add_probabilities()
+        if segmentation.request.objects != self.objects.settings:
+            self._relabel()
+
+    # Objects
+
+    def _relabel(self) -> None:
+        if self.refinement is not None and self._job is None:
+            self.refinement.apply(self.objects.settings)
+
+    def _note_relabelling(self, job: Job) -> None:
+        """A long one gets its row."""
+        QTimer.singleShot(_LONG_MS, partial(self._show_relabelling, job))
+
+    def _show_relabelling(self, job: Job) -> None:
+        from napari_unet_seg._widgets.segment_progress import describe_planes
+
+        if job.is_running and not job.is_cancelled and self._job is None:
+            self.progress.follow(job, describe_planes)
+
+    def _show_failure(self, job: Job) -> None:
+        self.message.show_error(sentence(job.error), job.details)
+
+    def _show_count(self) -> None:
+        segmentation = None if self.refinement is None else self.refinement.latest
+        if segmentation is None:
+            return
+        if segmentation.request.info.task == "instances":
+            self.objects.show_count(self.refinement.n_objects)
+        if not segmentation.can_relabel:
+            self.message.show_note("The probabilities do not fit the memory: settings act on the next run.")
+
+    # Table, script
+
+    def _ask_for_table(self) -> None:
+        segmentation = None if self.refinement is None else self.refinement.latest
+        if segmentation is None:
+            return
+        start_name = f"{segmentation.layer.name.replace(' › ', '-')}.csv"
+        path, _ = QFileDialog.getSaveFileName(self, "Save table", start_name, "Tables (*.csv)")
+        if path:
+            self.save_table(Path(path))
+
+    def save_table(self, path: Path) -> None:
+        """Measure the objects of the latest result and write them to a CSV file."""
+        from napari_unet_seg._tables import table_request, table_steps
+
+        segmentation = None if self.refinement is None else self.refinement.latest
+        if segmentation is None or self._job is not None:
+            return
+        request = segmentation.request
+        wish = table_request(segmentation.layer.data, request.image, request.settings.channel, path)
+        job = start(table_steps(wish), f"Table of {request.image.name}", window=self, shows_errors=False)
+        self.progress.follow(job, lambda what: Progress(f"{what}…", 0, 0))
+        job.finished.connect(partial(self._end_table, job, path))
+        self._job = job
+        self._show_state()
+
+    def _end_table(self, job: Job, path: Path) -> None:
+        self._job = None
+        if job.error is not None:
+            self.message.show_error(sentence(job.error), job.details)
+        elif job.result is not None:
+            self.progress.say(f"Saved {job.result:,} objects in {path.name}.")
+        self._show_state()
+
+    def script(self) -> str:
+        """Lines of Python that do what the rows say."""
+        from napari_unet_seg._script import script_of
+
+        info, where = self.model.info, self.place()
+        if self._image is None or info is None or where is None:
+            raise InputError(self.obstacle() or "There is nothing to segment.")
+        shown = _layers.plane_in_view(self.image.layer, self._image, self._viewer.dims.point)
+        region = _layers.region_of(self._image, where, shown)
+        model = str(info.path) if info.source == "file" else info.name
+        return script_of(str(self.image.layer.name), model, self.settings(), region)
+
+    def _copy_script(self) -> None:
+        try:
+            QGuiApplication.clipboard().setText(self.script())
+        except UNetSegError as error:
+            self.message.show_error(str(error))
+            return
+        self.progress.say("The script is on the clipboard: paste it into napari's console.")
+
+    # Getting ready, remembering, leaving
+
+    def _warm_up(self) -> None:
+        """Load PyTorch and the model in the background, so that the first click starts at once."""
+        from napari_unet_seg._warm_up import warm_up_steps
+
+        if self._warming is not None:
+            self._warming.cancel()
+        steps = warm_up_steps(self.model.info, self.more.chosen_device)
+        job = start(steps, "Getting ready", window=self, shows_errors=False)
+        job.finished.connect(partial(self._end_warming, job))
+        self._warming = job
+
+    def _end_warming(self, job: Job) -> None:
+        if job is self._warming:
+            self._warming = None
+            self._readiness = job.result
+            if job.error is not None and self._job is None:
+                self.message.show_error(sentence(job.error), job.details)
+            self._show_state()
+
+    def _recall(self) -> None:
+        known = remembered("segment")
+        self.model.choose(known.get("model", ""))
+        self.where.choose(known.get("where", "plane"))
+        self.more.choose_device(known.get("device", "auto"))
+
+    def _remember(self) -> None:
+        info = self.model.info
+        remember(
+            "segment",
+            model="" if info is None else info.name,
+            where=self.where.place,
+            device=self.more.chosen_device,
+        )
+
+    def event(self, event: QEvent) -> bool:
+        """Stop what runs when the dock is taken out of its window: nothing could cancel it any more."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._stop()
+        return bool(super().event(event))
+
+    def _stop(self) -> None:
+        for job in (self._job, self._warming):
+            if job is not None:
+                job.cancel()
+        if self.refinement is not None:
+            self.refinement.cancel()

@@ -1,0 +1,334 @@
+"""The rows of the Segment dock, each about one thing: the image, the model, the scale, where."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QRadioButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet_seg._layers import LayerImage
+from napari_unet_seg._widgets.message import wrapped_label
+from napari_unet_seg.core.errors import InputError, ModelFileError
+from napari_unet_seg.core.model_store import SUFFIX, ModelInfo, list_models, read_info
+from napari_unet_seg.core.rescaling import choose_zoom
+
+Place: TypeAlias = Literal["plane", "rectangle", "stack"]
+
+
+class ImageRow(QWidget):
+    """Which image layer, which channel of it, and whether its contrast is inverted first."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = QComboBox()
+        self.layers.setToolTip("The image layer that is segmented.")
+        self.channel = QComboBox()
+        self.channel.setToolTip("The channel that the model looks at.")
+        self.invert = QCheckBox("invert")
+        self.invert.setToolTip("Turn bright into dark first, where the model knows the other contrast.")
+        row = _row(self)
+        row.addWidget(self.layers, 1)
+        row.addWidget(self.channel)
+        row.addWidget(self.invert)
+        self.layers.currentIndexChanged.connect(self.changed)
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer, or None."""
+        return self.layers.currentData()
+
+    def offer(self, layers: list[Any], preferred: Any) -> None:
+        """Offer these layers; the choice is kept where it is still there."""
+        kept = self.layer if self.layer in layers else preferred if preferred in layers else None
+        with QSignalBlocker(self.layers):
+            self.layers.clear()
+            for layer in layers:
+                self.layers.addItem(str(layer.name), layer)
+            if kept is not None:
+                self.layers.setCurrentIndex(layers.index(kept))
+        self.changed.emit()
+
+    def offer_channels(self, image: LayerImage | None, n_model_channels: int) -> None:
+        """Offer the channels of an image to a model that sees one."""
+        kept = self.channel.currentData()
+        self.channel.clear()
+        if image is not None and "S" in image.axes:
+            for name, value in (("grey", "grey"), ("red", 0), ("green", 1), ("blue", 2)):
+                self.channel.addItem(name, value)
+        elif image is not None and "C" in image.axes:
+            for number in range(image.n_channels):
+                self.channel.addItem(f"channel {number}", number)
+        self.channel.setCurrentIndex(max(0, self.channel.findData(kept)))
+        self.channel.setVisible(self.channel.count() > 0 and n_model_channels == 1)
+
+    @property
+    def chosen_channel(self) -> int | Literal["grey"] | None:
+        """None where there is nothing to choose."""
+        return None if self.channel.isHidden() else self.channel.currentData()
+
+
+class ModelRow(QWidget):
+    """Which model, and what it was trained on."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models = QComboBox()
+        self.models.setToolTip("The network that segments: those that came with the package, then your own.")
+        self.file_button = QPushButton("File…")
+        self.file_button.setToolTip("Use a model from a file.")
+        self.said = wrapped_label()
+        self.problem = ""
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        row.addWidget(self.models, 1)
+        row.addWidget(self.file_button)
+        column.addLayout(row)
+        column.addWidget(self.said)
+        self.models.currentIndexChanged.connect(self._change)
+        self.file_button.clicked.connect(self._choose_file)
+        self.reload()
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """The chosen model, or None."""
+        return self.models.currentData()  # type: ignore[no-any-return]
+
+    def reload(self) -> None:
+        """Offer the models that there are now; the choice is kept."""
+        chosen = self.info
+        from_files = [info for info in self._all() if info.source == "file"]
+        with QSignalBlocker(self.models):
+            self.models.clear()
+            for info in [*list_models(), *from_files]:
+                self.models.addItem(info.name if info.source == "bundled" else f"{info.name} (yours)", info)
+            if chosen is not None:
+                self.choose(chosen.name)
+        self._change()
+
+    def choose(self, name: str) -> None:
+        """Choose a model by its name, if it is there; your own before a bundled one."""
+        for index, info in reversed(list(enumerate(self._all()))):
+            if info.name == name:
+                self.models.setCurrentIndex(index)
+                return
+
+    def _all(self) -> list[ModelInfo]:
+        return [self.models.itemData(index) for index in range(self.models.count())]
+
+    def _choose_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Use a model from a file", "", f"Models (*{SUFFIX})")
+        if path:
+            self.add_file(path)
+
+    def add_file(self, path: str) -> None:
+        """Offer and choose the model in a file; what is wrong with it becomes `problem`."""
+        from pathlib import Path
+
+        try:
+            info = read_info(Path(path))
+        except ModelFileError as error:
+            self.problem = str(error)
+            self.changed.emit()
+            return
+        self.models.addItem(f"{info.name} (file)", info)
+        self.models.setCurrentIndex(self.models.count() - 1)
+
+    def _change(self) -> None:
+        self.problem = ""
+        info = self.info
+        self.said.setText("" if info is None else in_words(info))
+        self.said.setToolTip("" if info is None else " ".join(filter(None, [info.credit, info.licence])))
+        self.changed.emit()
+
+
+def in_words(info: ModelInfo) -> str:
+    """What a model was trained on, in a line."""
+    if info.pixel_size_nm is not None:
+        scale = f"trained at {info.pixel_size_nm:g} nm/px"
+    elif info.object_diameter_px is not None:
+        scale = f"trained on objects about {info.object_diameter_px:g} px across"
+    else:
+        scale = "trained at an unknown pixel size"
+    return f"{info.description.rstrip('.')}; {scale}" if info.description else scale.capitalize()
+
+
+class ScaleRow(QWidget):
+    """Pixel size of the image and zoom to the model's; the zoom beats the pixel size."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = _number(0, 1e7, 4, " nm/px", "unknown")
+        self.size.setToolTip("Pixel size of the image; the image is rescaled to the pixel size of the model.")
+        self.zoom = _number(0, 64, 3, "×", "automatic")
+        self.zoom.setToolTip("Rescale by this factor instead, 2 enlarges; 0 lets the pixel sizes decide.")
+        self.said = wrapped_label()
+        self._from_layer: tuple[float, float] | None = None
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        row.addWidget(self.size, 1)
+        row.addWidget(QLabel("zoom"))
+        row.addWidget(self.zoom, 1)
+        column.addLayout(row)
+        column.addWidget(self.said)
+        self.size.valueChanged.connect(self.changed)
+        self.zoom.valueChanged.connect(self.changed)
+
+    def take_from(self, image: LayerImage | None) -> None:
+        """Fill in what a layer says of its pixel size."""
+        known = None if image is None else image.pixel_size_nm
+        if known == self._from_layer:
+            return
+        self._from_layer = known
+        with QSignalBlocker(self.size):
+            self.size.setValue(known[0] if known else 0)
+        self.changed.emit()
+
+    @property
+    def pixel_size_nm(self) -> tuple[float, float] | None:
+        """(Y, X), or None when unknown."""
+        value = self.size.value()
+        if not value:
+            return None
+        if self._from_layer and abs(value - self._from_layer[0]) < 10.0 ** -self.size.decimals():
+            return self._from_layer
+        return (value, value)
+
+    @property
+    def chosen_zoom(self) -> float | None:
+        """None when the pixel sizes decide."""
+        return self.zoom.value() or None
+
+    def explain(self, info: ModelInfo | None) -> str | None:
+        """Say what becomes of the image; returns why it cannot be, else None."""
+        self.said.setText("")
+        if info is None:
+            return None
+        self.size.setEnabled(info.pixel_size_nm is not None)
+        try:
+            self.said.setText(scale_in_words(info, self.pixel_size_nm, self.chosen_zoom, self._from_layer))
+        except InputError as error:
+            return str(error)
+        return None
+
+
+def scale_in_words(
+    info: ModelInfo,
+    pixel_size_nm: tuple[float, float] | None,
+    zoom: float | None,
+    from_layer: tuple[float, float] | None,
+) -> str:
+    """How the image is rescaled, and why.
+
+    Raises
+    ------
+    InputError
+        The zoom is impossible.
+    """
+    choice = choose_zoom(zoom, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px)
+    if zoom is not None:
+        return f"Zoom {zoom:g}×, as you set it"
+    if choice.note is not None:
+        return choice.note
+    source = "from the layer" if pixel_size_nm == from_layer else "as you set it"
+    size = " × ".join(f"{value:g}" for value in dict.fromkeys(pixel_size_nm or ()))
+    return f"{size} nm/px {source} → zoom {choice.zoom[0]:.3g}×"
+
+
+class WhereRow(QWidget):
+    """Which part: the plane in view, a drawn rectangle of it, or the whole stack."""
+
+    changed = Signal()
+    draw_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plane = QRadioButton("this plane")
+        self.plane.setToolTip("Segment the plane that is shown.")
+        self.rectangle = QRadioButton("rectangle")
+        self.rectangle.setToolTip("Segment the rectangle that you have drawn on the plane that is shown.")
+        self.stack = QRadioButton("stack")
+        self.stack.setToolTip("Segment all planes, one after the other.")
+        self.draw = QPushButton("Draw")
+        self.draw.setToolTip("Take the rectangle tool and draw on the image.")
+        self.plane.setChecked(True)
+        row = _row(self)
+        for button in (self.plane, self.rectangle, self.draw, self.stack):
+            row.addWidget(button)
+        row.addStretch(1)
+        for button in (self.plane, self.rectangle, self.stack):
+            button.toggled.connect(self._toggle)
+        self.draw.clicked.connect(self.draw_wanted)
+        self.draw.hide()
+
+    @property
+    def place(self) -> Place:
+        """What is chosen."""
+        if self.rectangle.isChecked():
+            return "rectangle"
+        return "stack" if self.stack.isChecked() else "plane"
+
+    def choose(self, place: str) -> None:
+        """Choose a place, "plane" where there is no such one."""
+        {"rectangle": self.rectangle, "stack": self.stack}.get(place, self.plane).setChecked(True)
+
+    def describe(self, image: LayerImage | None) -> None:
+        """Say how many planes there are; a single plane is a whole image."""
+        n_planes = 1
+        for length in image.label_shape[:-2] if image is not None else ():
+            n_planes *= length
+        is_stack = image is not None and len(image.label_shape) > 2
+        self.plane.setText("this plane" if is_stack else "whole image")
+        self.stack.setText(f"stack ({n_planes} planes)")
+        self.stack.setVisible(is_stack)
+        if not is_stack and self.stack.isChecked():
+            self.plane.setChecked(True)
+
+    def _toggle(self, is_checked: bool) -> None:
+        self.draw.setVisible(self.rectangle.isChecked())
+        if is_checked:
+            self.changed.emit()
+
+
+class _Number(QDoubleSpinBox):
+    """A number without trailing zeros."""
+
+    def textFromValue(self, value: float) -> str:  # noqa: N802 - Qt's name
+        """As short as it is exact."""
+        return self.locale().toString(value, "g", 6)
+
+
+def _row(widget: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout(widget)
+    row.setContentsMargins(0, 0, 0, 0)
+    return row
+
+
+def _number(lowest: float, highest: float, decimals: int, suffix: str, at_zero: str) -> QDoubleSpinBox:
+    box = _Number()
+    box.setRange(lowest, highest)
+    box.setDecimals(decimals)
+    box.setSuffix(suffix)
+    box.setSpecialValueText(at_zero)
+    box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+    box.setKeyboardTracking(False)
+    return box
