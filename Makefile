@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-# pip would compile everything, on one core: Python does it faster, or only for what it imports.
+# pip would compile everything, on one core; Python compiles what it imports, when it is allowed to.
 PIP := -m pip install --quiet --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 OUT ?= demo-output
@@ -22,7 +22,6 @@ help:  ## list the targets
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python $(PIP) "pip>=25.1"
 	@$(BIN)/python $(PIP) -e ".[all]"
-	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true  # for those who start the commands without make
 	@touch $@
 
 .venv/.stamp-dev: .venv/.stamp-run
