@@ -30,11 +30,12 @@ def connected_objects(classes: IntArray) -> NDArray[np.int32]:
 def is_gap(objects: IntArray, classes: IntArray | None = None) -> NDArray[np.bool_]:
     """True where an object pixel of one plane or volume must become background to separate touching objects.
 
-    The rule of the Fiji U-Net plugin (Falk et al. 2019): a pixel is a gap if one of the neighbours that a
-    raster scan has already visited (4 of 8 in 2D, 13 of 26 in 3D) belongs to a *different object of the
-    same class*. The neighbour's *original* label is compared, also where the neighbour is itself a gap: the
-    gap is one-sided (the object that the scan meets later gives up its pixels), and a pixel's answer depends
-    on its 3x3 (3x3x3) neighbourhood alone, so a cut-out with one pixel of margin gives the same gaps.
+    The rule of the Fiji U-Net plugin (Falk et al. 2019), as coded: a pixel is a gap if one of the neighbours
+    that a raster scan has already visited (4 of 8 in 2D, 13 of 26 in 3D) belongs to a different object of the
+    same class. Neighbours are compared by their *original* label, also where they are gaps themselves, so a
+    pixel's answer depends on its 3x3 (3x3x3) neighbourhood alone: a cut-out with a margin of one pixel has
+    the same gaps. Along a horizontal border the object below gives up one line; along a vertical border also
+    the left object does, below the first line, because its upper right neighbour has been visited.
 
     Parameters
     ----------
