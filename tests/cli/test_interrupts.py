@@ -29,7 +29,7 @@ def test_ctrl_c_in_predict_leaves_nothing(model: Path, tmp_path: Path) -> None:
     )
     assert child.stderr is not None
     for line in child.stderr:
-        if "plane(s) at zoom" in line:
+        if "Running on" in line:
             break
     child.send_signal(signal.SIGINT)
     printed, complaints = child.communicate(timeout=120)

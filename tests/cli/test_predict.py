@@ -234,6 +234,7 @@ def test_each_image_of_a_folder_gets_its_own_files(run: Run, model: Path, tmp_pa
     arguments = ("--out", out, "--probabilities", tmp_path / "p", "--table", tables, "--each", "--json")
     ran = run("predict", folder, "--model", model, *arguments)
     assert ran.code == 0
+    assert ran.says("All 2 images are done")
     assert ran.json["objects"] == 6
     assert len(ran.json["outputs"]) == 6
     assert sorted(path.name for path in out.iterdir()) == ["a.tif", "b.tif"]

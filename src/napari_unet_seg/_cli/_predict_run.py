@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -78,6 +78,7 @@ class Batch:
         self._model, self._wishes, self._jobs = model, wishes, jobs
         self._done: list[Done] = []
         self._failed: list[tuple[Job, UNetSegError]] = []
+        self._said: set[str] = set()
 
     def run(self) -> None:
         """Predict every image.
@@ -103,9 +104,17 @@ class Batch:
         if len(errors) == len(self._jobs) and all(isinstance(error, InputError) for error in errors):
             raise InputError(f"None of the {len(errors)} images can be used; the last one: {errors[-1]}")
 
-    def raise_if_some_failed(self) -> None:
-        """End a batch with exit code 1 and a sentence that says which images failed."""
+    def conclude(self) -> None:
+        """Say how a batch went.
+
+        Raises
+        ------
+        UNetSegError
+            Some images failed; the sentence says which.
+        """
         if not self._failed:
+            if len(self._jobs) > 1:
+                say(f"All {len(self._done)} images are done.")
             return
         names = ", ".join(f"'{job.image.name}'" for job, _ in self._failed[:5])
         more = f" and {len(self._failed) - 5} more" if len(self._failed) > 5 else ""
@@ -134,7 +143,7 @@ class Batch:
 
     def _run_one(self, job: Job) -> None:
         try:
-            done = predict_one(job, self._model, self._wishes)
+            done = predict_one(job, self._model, self._wishes, self._say_once)
         except UNetSegError as error:
             self._failed.append((job, error))
             if len(self._jobs) > 1:
@@ -144,12 +153,18 @@ class Batch:
         objects = "" if done.n_objects is None else f": {done.n_objects} object{'s' * (done.n_objects != 1)}"
         say(f"'{job.image}' to '{job.outputs.labels}'{objects}, in {done.prediction.seconds:.1f} s.")
 
+    def _say_once(self, sentence: str) -> None:
+        """What holds for every image of a batch need not be said for each."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            say(sentence)
+
 
 def _common(values: list[Any]) -> Any:
     return values[0] if values and all(value == values[0] for value in values) else None
 
 
-def predict_one(job: Job, model: Model, wishes: Wishes) -> Done:
+def predict_one(job: Job, model: Model, wishes: Wishes, say_once: Callable[[str], None]) -> Done:
     """Predict one image and put all its results in place together, at the very end.
 
     Raises
@@ -171,7 +186,7 @@ def predict_one(job: Job, model: Model, wishes: Wishes) -> Done:
     with staged(job.outputs.wanted, overwrite=wishes.overwrite) as temporary:
         scratch = _scratch(temporary, job, started)
         with _naming(job.image):
-            prediction = _run(steps, started, job.image.name, scratch)
+            prediction = _run(steps, started, job.image.name, scratch, say_once)
         try:
             _write(temporary, job, opened, voxel, prediction, scratch, wishes)
         except InputError as error:
@@ -200,12 +215,18 @@ def _scratch(temporary: Mapping[Path, Path], job: Job, started: PredictionStarte
     return PlaneFile(path, (len(started.class_names), *started.shape))
 
 
-def _run(steps: Steps, started: PredictionStarted, name: str, scratch: PlaneFile | None) -> Prediction:
-    """Run to the end with a progress bar; what fails from here on has been started."""
-    zoom = _zoom_in_words(started.zoom)
-    say(f"'{name}': {started.n_planes} plane(s) at zoom {zoom}; {started.device_reason}.")
+def _run(
+    steps: Steps,
+    started: PredictionStarted,
+    name: str,
+    scratch: PlaneFile | None,
+    say_once: Callable[[str], None],
+) -> Prediction:
+    """Run to the end with a progress bar; what fails once a tile is done has been started."""
+    say_once(f"Running on {started.device_reason}.")
+    say_once(f"Zoom {_zoom_in_words(started.zoom)}, tiles of {started.tile_px} px.")
     for sentence in started.notes:
-        say(sentence)
+        say_once(sentence)
     collector = None if scratch is None else _PlaneCollector(scratch, started)
     is_under_way = False
     with ProgressBar("tiles") as bar, closing(steps):

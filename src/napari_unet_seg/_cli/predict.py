@@ -96,7 +96,7 @@ def predict(
         batch.run()
     if as_json:
         print_json(batch.as_json(time.perf_counter() - started))
-    batch.raise_if_some_failed()
+    batch.conclude()
 
 
 def _object_settings(model: Model, threshold: float | None, min_size_px: int | None) -> ObjectSettings:

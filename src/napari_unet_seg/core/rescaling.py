@@ -216,7 +216,7 @@ def choose_zoom(
     hint = (
         ""
         if model_object_diameter_px is None
-        else (f"; its objects are about {model_object_diameter_px:g} px across: zoom so that yours are")
+        else (f"; its objects are about {model_object_diameter_px:.3g} px across: zoom so that yours are")
     )
     if model_pixel_size_nm is None:
         ignored = (
