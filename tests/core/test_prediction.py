@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from napari_unet_seg.core import _tile_size, prediction
+from napari_unet_seg.core import _convolutions, _tile_size, prediction
 from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.errors import InputError, OutOfMemoryError
@@ -121,9 +121,14 @@ def test_tiled_is_whole_where_y_and_x_are_zoomed_apart() -> None:
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_the_engine_computes_what_the_network_computes(padding: str, batch_norm: bool) -> None:
-    model = random_model(depth=3, padding=padding, batch_norm=batch_norm, out_channels=3)
+@pytest.mark.parametrize("out_channels", [1, 2, 3])
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_the_engine_computes_what_the_network_computes(
+    padding: str, out_channels: int, is_fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_fused:
+        monkeypatch.setattr(_convolutions, "_is_fused_on", lambda _: False)
+    model = random_model(depth=3, padding=padding, batch_norm=True, out_channels=out_channels)
     halo = halo_px(3)
     images = torch.rand(2, 1, 24 + 2 * halo, 32 + 2 * halo, generator=torch.Generator().manual_seed(1))
     engine = InferenceNetwork(model.network, torch.device("cpu"))(images)
