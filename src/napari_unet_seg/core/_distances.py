@@ -122,8 +122,8 @@ class _Coding:
 def _numbered_anew(objects: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
     """The same objects with ids 1, 2, ..."""
     found, numbers = np.unique(objects, return_inverse=True)
-    numbers = numbers.reshape(objects.shape).astype(np.int64)
-    return numbers if found[0] == 0 else numbers + 1
+    anew: NDArray[np.intp] = numbers.reshape(objects.shape) + int(found[0] != 0)
+    return anew
 
 
 def _coded(objects: NDArray[np.integer[Any]], reach: Reach) -> tuple[_Coding, Keys]:
