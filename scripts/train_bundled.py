@@ -89,6 +89,7 @@ RECIPES = {
             "credit": "Data Science Bowl 2018 (BBBC038), Caicedo et al. 2019",
             "description": "Fluorescent nuclei, bright on dark; Data Science Bowl 2018, many microscopes",
         },
+        objects={"split_touching": 0.6},
     ),
     "em-boundaries": Recipe(
         prepare=prepare_flyem,
@@ -107,6 +108,7 @@ RECIPES = {
             "credit": "HHMI Janelia FlyEM, Drosophila medulla FIB-SEM (Takemura et al. 2015)",
             "description": "Cell interiors and membranes in EM of neural tissue; FIB-SEM at 10 nm/px",
         },
+        objects={"split_touching": 0.25},
     ),
 }
 

@@ -348,7 +348,7 @@ class _Trainer:
         return max(1, (self.settings.patience or 6) // 2)
 
     def best_model(self) -> Model:
-        """Return the best weights met (before any validation: the first ones) with this training in the history."""
+        """Return the best weights met, at first the starting ones, with this training in the history."""
         result = self.model.copy(
             history=(*self.model.history, self._history_entry()),
             object_diameter_px=self.model.object_diameter_px or self.data.object_diameter_px,

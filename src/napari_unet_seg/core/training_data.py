@@ -18,7 +18,7 @@ from napari_unet_seg.core.model_store import ModelInfo, Task
 from napari_unet_seg.core.normalisation import apply, plane_statistics
 from napari_unet_seg.core.rescaling import mix, zoomed_length, zoomed_weights
 from napari_unet_seg.core.sampling import validation_tiles
-from napari_unet_seg.core.weight_map import carve_gaps, weight_map
+from napari_unet_seg.core.weight_map import ClassCounts, carve_gaps, weight_parts
 
 if TYPE_CHECKING:
     from napari_unet_seg.core.training import TrainSettings
@@ -83,7 +83,7 @@ def prepare(
         scored_on = "validation images"
     else:
         kept, held_out, scored_on = _hold_out(planes, settings.validation_fraction, settings.seed)
-    samples = tuple(_weighted(plane, info, settings) for plane in kept)
+    samples = _weighted(kept, info, settings)
     tiles = _some_tiles(held_out or kept, input_px, output_px, settings.seed)
     diameters = [_diameters(plane, info.task) for plane in planes]
     all_diameters = np.concatenate(diameters) if diameters else np.zeros(0)
@@ -220,15 +220,27 @@ def _restricted(plane: Sample, annotated: NDArray[np.bool_]) -> Sample:
     return replace(plane, annotated=annotated, labels=np.where(annotated, plane.labels, 0))
 
 
-def _weighted(plane: Sample, info: ModelInfo, settings: TrainSettings) -> Sample:
-    """Carve the gaps and add the weight map."""
-    weights = weight_map(plane.labels, settings.weights, annotated=plane.annotated, task=info.task)
-    labels = (
-        carve_gaps(plane.labels, task=info.task).astype(np.int32)
-        if info.task == "instances"
-        else plane.labels
+def _weighted(planes: Sequence[Sample], info: ModelInfo, settings: TrainSettings) -> tuple[Sample, ...]:
+    """Carve the gaps and add the weight map; classes are counted over all planes together."""
+    parts = [
+        weight_parts(
+            plane.labels,
+            settings.weights,
+            annotated=plane.annotated,
+            task=info.task,
+            n_classes=info.architecture.n_classes,
+        )
+        for plane in planes
+    ]
+    counts = ClassCounts(tuple(np.sum([part.counts.pixels for part in parts], axis=0).tolist()))
+    return tuple(
+        replace(
+            plane,
+            labels=carve_gaps(plane.labels, task=info.task).astype(np.int32),
+            weights=part.weights(settings.weights, counts),
+        )
+        for plane, part in zip(planes, parts, strict=True)
     )
-    return replace(plane, labels=labels, weights=weights)
 
 
 def _some_tiles(planes: Sequence[Sample], input_px: int, output_px: int, seed: int) -> tuple[Patch, ...]:
