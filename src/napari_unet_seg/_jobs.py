@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import sys
+import platform
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -44,7 +44,7 @@ class _Outcome:
     details: str = ""
 
 
-class Job(QObject):  # type: ignore[misc]
+class Job(QObject):
     """Work under way in the background; made by `start` and `segment`.
 
     Attributes
@@ -127,6 +127,7 @@ class Job(QObject):  # type: ignore[misc]
     def abandon(self) -> None:
         """Stop, and let nobody hear of it any more: the window it belonged to is gone."""
         self._is_abandoned = True
+        self._on_step = self._on_end = None
         self.cancel()
 
     def end_with_program(self) -> None:
@@ -215,7 +216,7 @@ def sentence(error: Exception) -> str:
     return f"Something unexpected went wrong ({type(error).__name__}): {error}"
 
 
-class _Worker(QObject):  # type: ignore[misc]
+class _Worker(QObject):
     """Drives the steps in a thread of its own and says on the main thread what came.
 
     Not napari's generator worker: that one loses the result when it is told to quit, can lose a RuntimeError,
@@ -260,7 +261,7 @@ class _Worker(QObject):  # type: ignore[misc]
 @contextlib.contextmanager
 def _behind_the_window() -> Iterator[None]:
     """Keep the window fluid: on Linux by priority; elsewhere by one core less for PyTorch (process-wide)."""
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         # Of this thread, and of those that it starts, such as PyTorch's.
         niceness = min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + _NICENESS)
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

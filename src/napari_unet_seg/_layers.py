@@ -207,6 +207,9 @@ class Part:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         keys = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in keys:
+            at = keys.index(Ellipsis)
+            keys = (*keys[:at], *[slice(None)] * (len(self.shape) - len(keys) + 1), *keys[at + 1 :])
         index = dict(self._index)
         for axis, entry in zip(self.axes, keys, strict=False):
             chosen = self._ranges[axis][entry]
@@ -241,14 +244,17 @@ def placement(layer: Any, axes: str, kept: str, corner: Mapping[str, int] | None
     own = Affine(
         scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear, ndim=len(axes)
     )
-    first = own(np.array([float((corner or {}).get(axis, 0)) for axis in axes]))
-    own = own.set_slice(at)
+    first = np.asarray(own(np.array([float((corner or {}).get(axis, 0)) for axis in axes])))
+    part = Affine(linear_matrix=own.linear_matrix[np.ix_(at, at)], translate=first[at], ndim=len(at))
+    n_shears = len(at) * (len(at) - 1) // 2
+    rows = [*at, len(axes)]
     return {
-        "scale": own.scale,
-        "translate": np.asarray(first)[at],
-        "rotate": own.rotate,
-        "shear": own.shear,
-        "affine": np.array(layer.affine.set_slice(at).affine_matrix),
+        "scale": part.scale,
+        "translate": part.translate,
+        "rotate": part.rotate,
+        # napari 0.9 gives transforms without any a shear of another length, and refuses it.
+        "shear": part.shear if len(part.shear) == n_shears else np.zeros(n_shears),
+        "affine": np.asarray(layer.affine.affine_matrix)[np.ix_(rows, rows)],
         "units": [layer.units[i] for i in at],
         "axis_labels": [layer.axis_labels[i] for i in at],
     }
@@ -377,7 +383,7 @@ def annotation_from_layers(
             f"{_by(found.label_shape)}: draw on all slices, or choose one."
         )
     coding = coding or _coding_of(labels, regions, planes)
-    where = {"axes": found.axes.replace("S", "C"), "pixel_size_nm": _pixel_size_of(found)}
+    where: dict[str, Any] = {"axes": found.axes.replace("S", "C"), "pixel_size_nm": _pixel_size_of(found)}
     values = np.array(found.data)
     if coding == "dense":
         return Annotation.dense(values, drawn.copy(), **where)

@@ -185,11 +185,12 @@ def _piece(step: TileDone, request: Request) -> Piece:
     )
 
 
-def provisional(probabilities: NDArray[np.float32], request: Request) -> NDArray[np.uint8]:
+def provisional(probabilities: NDArray[np.float32], request: Request) -> NDArray[Any]:
     """What an incomplete plane shows: (Y, X) classes, or 1 where the threshold is passed."""
     if request.info.task == "classes":
-        return probabilities.argmax(axis=0).astype(np.uint8)
-    return ((1 - probabilities[0]) > request.objects.threshold).astype(np.uint8) * np.uint8(PROVISIONAL_ID)
+        return np.asarray(probabilities.argmax(axis=0), np.uint8)
+    is_foreground = (1 - probabilities[0]) > request.objects.threshold
+    return np.where(is_foreground, np.uint8(PROVISIONAL_ID), np.uint8(0))
 
 
 def relabel_steps(
@@ -224,7 +225,7 @@ def relabel_steps(
 
 
 def _in_view_first(planes: Sequence[Index], first: Index | None) -> Iterator[Index]:
-    if first in planes and len(planes) > 1:
+    if first is not None and first in planes and len(planes) > 1:
         yield first
     yield from planes
 

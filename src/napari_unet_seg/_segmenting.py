@@ -16,7 +16,15 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_unet_seg._jobs import Job, start
-from napari_unet_seg._layers import Index, Where, add_probability, placement, plane_in_view, unused_name
+from napari_unet_seg._layers import (
+    Index,
+    Region,
+    Where,
+    add_probability,
+    placement,
+    plane_in_view,
+    unused_name,
+)
 from napari_unet_seg._result_layer import ResultLayer, result_layer
 from napari_unet_seg._segment_request import (
     Piece,
@@ -183,7 +191,7 @@ class Segmentation(QObject):  # type: ignore[misc]
             return labels
         first, last = id_range(labels)
         self._objects_in[step.plane] = last - first + 1 if last else 0
-        where = (*plane, *self.request.box)
+        where: Region = (*plane, *self.request.box)
         if self.request.n_planes == 1:
             self._id_offset = self._result.free_ids_before(where, last)
         if not last:

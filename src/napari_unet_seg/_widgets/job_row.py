@@ -43,7 +43,7 @@ class Pace:
         return (now_s - started_s) / (done - at_start) * (total - done)
 
 
-class JobRow(QWidget):  # type: ignore[misc]
+class JobRow(QWidget):
     """Shows one job at a time; only its last line stays when the job has ended."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class JobRow(QWidget):  # type: ignore[misc]
             self._show_activity(latest)
 
     def _show_activity(self, latest: Progress) -> None:
-        """In napari's own list of what is going on; it may process events, so other steps may arrive meanwhile."""
+        """In napari's list of what goes on, too; it processes events, so steps may arrive meanwhile."""
         if self._activity is None and self._job is not None:
             self._activity = progress(total=latest.total, desc=self._job.description)
         if self._activity is not None:

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVB
 _DETAILS_HEIGHT_PX = 140
 
 
-class Message(QWidget):  # type: ignore[misc]
+class Message(QWidget):
     """Invisible until there is something to say."""
 
     def __init__(self) -> None:

@@ -34,6 +34,7 @@ class Refinement(QObject):
         self.segmentations: list[Segmentation] = []
         self._waiting: deque[Segmentation] = deque()
         self._generation = 0
+        self._is_running = False
 
     @property
     def n_objects(self) -> int:
@@ -45,6 +46,11 @@ class Refinement(QObject):
         """The one that was added last."""
         return self.segmentations[-1] if self.segmentations else None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether some do not follow the settings yet."""
+        return self._is_running
+
     def add(self, segmentation: Segmentation) -> None:
         """Take one in; those of other layers are forgotten."""
         same = [one for one in self.segmentations if one.layer is segmentation.layer and one.is_layer_there]
@@ -53,12 +59,14 @@ class Refinement(QObject):
     def apply(self, settings: ObjectSettings) -> None:
         """Let all follow new settings."""
         self.cancel()
+        self._is_running = True
         self._waiting = deque(sorted(self.segmentations, key=lambda one: not one.is_in_view))
         self._next(self._generation, settings)
 
     def cancel(self) -> None:
         """Stop what is under way."""
         self._generation += 1
+        self._is_running = False
         self._waiting.clear()
         for one in self.segmentations:
             one.cancel()
@@ -70,12 +78,14 @@ class Refinement(QObject):
                 job.finished.connect(partial(self._end_one, generation, settings, job))
                 self.started.emit(job)
                 return
+        self._is_running = False
         self.finished.emit()
 
     def _end_one(self, generation: int, settings: ObjectSettings, job: Job) -> None:
         if generation != self._generation:
             return
         if job.error is not None:
+            self._is_running = False
             self.failed.emit(job)
             return
         self._next(generation, settings)

@@ -49,6 +49,7 @@ class SegmentDock(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._image: LayerImage | None = None
+        self._has_model = False
         self._job: Job | None = None
         self._warming: Job | None = None
         self._readiness: Readiness | None = None
@@ -123,6 +124,22 @@ class SegmentDock(QWidget):
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         self.image.offer(layers, self._viewer.layers.selection.active)
 
+    @property
+    def job(self) -> Job | None:
+        """What it is doing, if anything."""
+        return self._job
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether PyTorch and the model are loaded, or could not be."""
+        return self._warming is None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the objects follow the settings."""
+        is_waiting = self._settling.isActive()
+        return not is_waiting and (self.refinement is None or not self.refinement.is_running)
+
     # The wish
 
     def settings(self) -> PredictSettings:
@@ -184,6 +201,9 @@ class SegmentDock(QWidget):
                 self._image = _layers.read_image(layer, self.more.chosen_axes)
             except InputError as error:
                 self._image_problem = f"{error} Set them under More."
+        if self._image is not None and not self._has_model:
+            self._has_model = True
+            self.model.suggest(self._image.pixel_size_nm)
         self.scale.take_from(self._image)
         self.where.describe(self._image)
         self.objects.show_pixel_size(self._image.pixel_size_nm if self._image else None)
@@ -336,11 +356,12 @@ class SegmentDock(QWidget):
             self.progress.follow(job, describe_planes)
 
     def _show_failure(self, job: Job) -> None:
-        self.message.show_error(sentence(job.error), job.details)
+        if job.error is not None:
+            self.message.show_error(sentence(job.error), job.details)
 
     def _show_count(self) -> None:
         segmentation = None if self.refinement is None else self.refinement.latest
-        if segmentation is None:
+        if self.refinement is None or segmentation is None:
             return
         if segmentation.request.info.task == "instances":
             self.objects.show_count(self.refinement.n_objects)
@@ -424,6 +445,7 @@ class SegmentDock(QWidget):
 
     def _recall(self) -> None:
         known = remembered("segment")
+        self._has_model = bool(known.get("model"))
         self.model.choose(known.get("model", ""))
         self.where.choose(known.get("where", "plane"))
         self.more.choose_device(known.get("device", "auto"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from qtpy.QtCore import QSignalBlocker, Signal
@@ -23,6 +26,9 @@ from napari_unet_seg._widgets.message import wrapped_label
 from napari_unet_seg.core.errors import InputError, ModelFileError
 from napari_unet_seg.core.model_store import SUFFIX, ModelInfo, list_models, read_info
 from napari_unet_seg.core.rescaling import choose_zoom
+
+_FAR_OFF = 10.0
+"""A pixel size that differs by more than this factor belongs to another kind of microscope."""
 
 Place: TypeAlias = Literal["plane", "rectangle", "stack"]
 
@@ -129,6 +135,12 @@ class ModelRow(QWidget):
                 self.models.setCurrentIndex(index)
                 return
 
+    def suggest(self, pixel_size_nm: tuple[float, float] | None) -> None:
+        """Choose the model whose pixel size is nearest to an image's, if one is near."""
+        info = nearest_model(self._all(), pixel_size_nm)
+        if info is not None:
+            self.choose(info.name)
+
     def _all(self) -> list[ModelInfo]:
         return [self.models.itemData(index) for index in range(self.models.count())]
 
@@ -139,8 +151,6 @@ class ModelRow(QWidget):
 
     def add_file(self, path: str) -> None:
         """Offer and choose the model in a file; what is wrong with it becomes `problem`."""
-        from pathlib import Path
-
         try:
             info = read_info(Path(path))
         except ModelFileError as error:
@@ -156,6 +166,22 @@ class ModelRow(QWidget):
         self.said.setText("" if info is None else in_words(info))
         self.said.setToolTip("" if info is None else " ".join(filter(None, [info.credit, info.licence])))
         self.changed.emit()
+
+
+def nearest_model(models: Sequence[ModelInfo], pixel_size_nm: tuple[float, float] | None) -> ModelInfo | None:
+    """The model trained nearest to a pixel size; where all are tenfold off, one that knows no pixel size.
+
+    None when the pixel size is unknown or nothing fits.
+    """
+    if pixel_size_nm is None:
+        return None
+    off = {
+        info: abs(math.log(info.pixel_size_nm / pixel_size_nm[0])) for info in models if info.pixel_size_nm
+    }
+    near = [info for info, distance in off.items() if distance < math.log(_FAR_OFF)]
+    if near:
+        return min(near, key=lambda info: off[info])
+    return next((info for info in models if info.pixel_size_nm is None), None)
 
 
 def in_words(info: ModelInfo) -> str:
@@ -314,7 +340,7 @@ class _Number(QDoubleSpinBox):
 
     def textFromValue(self, value: float) -> str:  # noqa: N802 - Qt's name
         """As short as it is exact."""
-        return self.locale().toString(value, "g", 6)
+        return str(self.locale().toString(value, "g", 6))
 
 
 def _row(widget: QWidget) -> QHBoxLayout:

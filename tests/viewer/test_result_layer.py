@@ -1,0 +1,97 @@
+"""Where a result goes: into its own layer, never over what a person has changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_unet_seg._layers import read_image
+from napari_unet_seg._result_layer import ResultLayer, is_touched, result_layer
+
+ALL = slice(None)
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((3, 8, 8), np.uint8), name="em")
+    return viewer
+
+
+def result(viewer: ViewerModel, region: Any) -> ResultLayer:
+    layer = viewer.layers["em"]
+    return result_layer(viewer, layer, read_image(layer), "model", region)
+
+
+def test_another_plane_goes_into_the_same_layer(viewer: ViewerModel) -> None:
+    first, second = result(viewer, (0, ALL, ALL)), result(viewer, (2, ALL, ALL))
+    assert first.layer is second.layer
+    assert first.layer.name == "em › model › labels"
+    assert first.layer.data.dtype == np.uint16
+
+
+def test_running_again_at_the_same_place_adds_a_numbered_layer_and_hides_the_old_one(
+    viewer: ViewerModel,
+) -> None:
+    first = result(viewer, (0, ALL, ALL))
+    second, third = result(viewer, (ALL, ALL, ALL)), result(viewer, (0, slice(0, 4), ALL))
+    assert second.layer.name == "em › model › labels #2"
+    assert third.layer.name == "em › model › labels #3"
+    assert [one.layer.visible for one in (first, second, third)] == [False, False, True]
+
+
+def test_rectangles_beside_each_other_share_a_layer(viewer: ViewerModel) -> None:
+    first = result(viewer, (0, slice(0, 4), slice(0, 4)))
+    assert result(viewer, (0, slice(4, 8), slice(0, 4))).layer is first.layer
+    assert result(viewer, (0, slice(3, 5), slice(3, 5))).layer is not first.layer
+
+
+@pytest.mark.parametrize("change", ["paint", "fill", "data"])
+def test_what_a_person_has_changed_is_never_written_to(viewer: ViewerModel, change: str) -> None:
+    layer = result(viewer, (0, ALL, ALL)).layer
+    assert not is_touched(layer)
+    if change == "paint":
+        layer.paint((0, 2, 2), 3)
+    elif change == "fill":
+        layer.fill((0, 2, 2), 3)
+    else:
+        layer.data = np.ones((3, 8, 8), np.uint16)
+    assert is_touched(layer)
+    assert result(viewer, (1, ALL, ALL)).layer is not layer
+
+
+def test_our_own_writing_is_no_change_by_a_person(viewer: ViewerModel) -> None:
+    written = result(viewer, (0, ALL, ALL))
+    written.write((0, ALL, ALL), np.full((8, 8), 70_000, np.int32))
+    written.refresh()
+    assert written.layer.data.dtype == np.int32
+    assert not written.is_touched
+
+
+def test_a_copy_of_a_result_can_be_made_and_is_its_own(viewer: ViewerModel) -> None:
+    from copy import deepcopy
+
+    layer = result(viewer, (0, ALL, ALL)).layer
+    metadata = deepcopy(layer.metadata)
+    layer.paint((0, 2, 2), 3)
+    assert not metadata["napari-unet-seg"]["result"].is_touched
+
+
+def test_a_plane_gets_the_lowest_ids_that_nothing_else_uses(viewer: ViewerModel) -> None:
+    written = result(viewer, (0, ALL, ALL))
+    result(viewer, (1, ALL, ALL))
+    result(viewer, (2, ALL, ALL))
+    written.note_ids((0, ALL, ALL), 1, 5)
+    written.note_ids((1, ALL, ALL), 9, 12)
+    assert written.free_ids_before((2, ALL, ALL), 3) == 5
+    assert written.free_ids_before((2, ALL, ALL), 4) == 12
+    assert written.last_id_outside((1, ALL, ALL)) == 5
+
+
+def test_a_layer_of_the_same_name_that_is_not_ours_is_left_alone(viewer: ViewerModel) -> None:
+    foreign = viewer.add_labels(np.ones((3, 8, 8), int), name="em › model › labels")
+    assert result(viewer, (0, ALL, ALL)).layer.name == "em › model › labels #2"
+    assert foreign.data.all()

@@ -1,0 +1,308 @@
+"""The Segment dock, by clicks: what it fills in, what it does, what it says when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPushButton, QWidget
+from tests.viewer.conftest import add_stack
+
+from napari_unet_seg._widgets.preferences import remember
+from napari_unet_seg._widgets.segment_dock import SegmentDock
+from napari_unet_seg.core.architecture import Architecture
+from napari_unet_seg.core.models import Model, new_model
+
+LABELS = "em › bright › labels"
+LONG_MS = 60_000
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
+    remember("segment", model="", where="plane", device="auto")
+    return make_napari_viewer()
+
+
+def dock_in(viewer: Any, qtbot: QtBot) -> SegmentDock:
+    """The dock as the Plugins menu opens it, ready for the first click."""
+    _, dock = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    dock.model.choose("bright")
+    qtbot.waitUntil(lambda: dock.is_ready, timeout=LONG_MS)
+    return dock
+
+
+@pytest.fixture
+def dock(viewer: Any, qtbot: QtBot, bright_model: Model, squares: Any) -> SegmentDock:
+    add_stack(viewer, squares)
+    return dock_in(viewer, qtbot)
+
+
+def click(qtbot: QtBot, button: QWidget) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def segment(qtbot: QtBot, dock: SegmentDock) -> None:
+    click(qtbot, dock.button)
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+
+
+def settle(qtbot: QtBot, dock: SegmentDock) -> None:
+    """Until changed settings have acted."""
+    qtbot.waitUntil(lambda: dock.is_settled, timeout=LONG_MS)
+
+
+def test_opening_the_dock_fills_in_what_the_layer_says(dock: SegmentDock) -> None:
+    assert dock.image.layers.currentText() == "em"
+    assert dock.model.info is not None
+    assert dock.model.info.name == "bright"
+    assert "Bright squares" in dock.model.said.text()
+    assert dock.scale.pixel_size_nm == (10, 10)
+    assert dock.scale.said.text() == "10 nm/px from the layer → zoom 1×"
+    assert "3 planes" in dock.where.stack.text()
+    assert dock.button.isEnabled()
+    assert dock.why.text().startswith("Runs on ")
+
+
+def test_the_first_click_segments_the_plane_in_view(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
+    segment(qtbot, dock)
+    assert viewer.layers[LABELS].data[1].max() == 2
+    assert dock.objects.heading.text() == "Objects: 2 found"
+    assert dock.progress.text.text().startswith("Done: 1 plane in")
+    assert dock.button.isEnabled()
+
+
+def test_the_whole_stack(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
+    click(qtbot, dock.where.stack)
+    segment(qtbot, dock)
+    assert viewer.layers[LABELS].data.max() == 6
+    assert dock.objects.heading.text() == "Objects: 6 found"
+
+
+def test_a_drawn_rectangle(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
+    click(qtbot, dock.where.rectangle)
+    assert not dock.button.isEnabled()
+    assert "Draw a rectangle" in dock.why.text()
+    shapes = viewer.layers["em › rectangle"]
+    assert shapes.mode == "add_rectangle"
+    shapes.add_rectangles(np.array([[1, 10, 0], [1, 10, 24], [1, 40, 24], [1, 40, 0]]))
+    assert dock.button.isEnabled()
+    segment(qtbot, dock)
+    assert dock.objects.heading.text() == "Objects: 1 found"
+    assert not viewer.layers[LABELS].data[1, :, 26:].any()
+
+
+def test_without_an_image_the_button_says_what_to_do(viewer: Any, qtbot: QtBot, bright_model: Model) -> None:
+    dock = dock_in(viewer, qtbot)
+    assert not dock.button.isEnabled()
+    assert "Choose an image layer: none is open yet" in dock.why.text()
+    add_stack(viewer, np.zeros((3, 20, 20), np.uint8))
+    assert dock.button.isEnabled()
+
+
+def test_without_a_model_the_button_says_what_to_do(
+    viewer: Any, qtbot: QtBot, squares: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_unet_seg._widgets.segment_rows.list_models", list)
+    add_stack(viewer, squares)
+    dock = dock_in(viewer, qtbot)
+    assert not dock.button.isEnabled()
+    assert "There is no model yet" in dock.why.text()
+
+
+def test_axes_that_nobody_named_are_asked_for(viewer: Any, qtbot: QtBot, bright_model: Model) -> None:
+    viewer.add_image(np.zeros((2, 3, 20, 20), np.uint8), name="odd")
+    dock = dock_in(viewer, qtbot)
+    assert not dock.button.isEnabled()
+    assert "such as TZYX" in dock.why.text()
+    qtbot.keyClicks(dock.more.axes, "tzyx")
+    dock.more.axes.editingFinished.emit()
+    assert dock.button.isEnabled()
+
+
+def test_an_unknown_pixel_size_is_said_and_a_zoom_can_be_set(
+    viewer: Any, qtbot: QtBot, bright_model: Model, squares: Any
+) -> None:
+    viewer.add_image(squares[0], name="plain")
+    dock = dock_in(viewer, qtbot)
+    assert dock.scale.size.text() == "unknown"
+    assert "pixel size is unknown" in dock.scale.said.text()
+    dock.scale.zoom.setValue(0.5)
+    assert dock.scale.said.text() == "Zoom 0.5×, as you set it"
+    segment(qtbot, dock)
+    assert dock.refinement.latest.prediction.zoom == (0.5, 0.5)
+
+
+def test_settings_act_at_once(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
+    segment(qtbot, dock)
+    dock.objects.smallest.setValue(1000)
+    settle(qtbot, dock)
+    assert dock.objects.heading.text() == "Objects: 0 found"
+    assert not viewer.layers[LABELS].data.any()
+    dock.objects.smallest.setValue(20)
+    settle(qtbot, dock)
+    assert viewer.layers[LABELS].data.max() == 2
+    assert len(viewer.layers) == 2
+
+
+def test_settings_act_on_every_plane_that_was_segmented(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
+    for z in (1, 2):
+        viewer.dims.set_current_step(0, z)
+        segment(qtbot, dock)
+    assert dock.objects.heading.text() == "Objects: 5 found"
+    dock.objects.smallest.setValue(1000)
+    settle(qtbot, dock)
+    assert not viewer.layers[LABELS].data.any()
+    dock.objects.smallest.setValue(0)
+    settle(qtbot, dock)
+    ids = [set(np.unique(plane)) - {0} for plane in viewer.layers[LABELS].data[1:]]
+    assert not ids[0] & ids[1], "an id is used once in the layer"
+    assert [len(part) for part in ids] == [2, 3]
+
+
+def test_sizes_can_be_given_in_square_micrometres(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
+    segment(qtbot, dock)
+    dock.objects.smallest.setValue(100)
+    dock.objects.unit.setCurrentText("µm²")
+    assert dock.objects.settings.min_size_um2 == pytest.approx(0.01)
+    settle(qtbot, dock)
+    assert viewer.layers[LABELS].data.max() == 2
+    dock.objects.smallest.setValue(0.015)
+    settle(qtbot, dock)
+    assert not viewer.layers[LABELS].data.any(), "squares of 144 px are 0.0144 µm²"
+
+
+def test_cancel_answers_and_the_dock_works_again(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
+    dock.more.tile.setValue(2)
+    click(qtbot, dock.where.stack)
+    click(qtbot, dock.button)
+    assert not dock.button.isEnabled()
+    qtbot.waitUntil(lambda: bool(viewer.layers[LABELS].data.any()), timeout=LONG_MS)
+    click(qtbot, dock.progress.cancel)
+    qtbot.waitUntil(lambda: dock.job is None, timeout=10_000)
+    assert dock.progress.text.text().startswith("Stopped; what was done is kept")
+    assert dock.progress.cancel.isHidden()
+    dock.more.tile.setValue(0)
+    segment(qtbot, dock)
+    assert viewer.layers[f"{LABELS} #2"].data.max() == 6
+
+
+def test_an_error_is_a_sentence_with_details_to_copy_and_the_dock_works_again(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock
+) -> None:
+    nan = np.full((3, 64, 80), np.nan, np.float32)
+    viewer.add_image(nan, name="nan", contrast_limits=(0, 1))
+    dock.image.layers.setCurrentText("nan")
+    segment(qtbot, dock)
+    assert "no finite pixel" in dock.message.sentence.text()
+    assert dock.message.details.isHidden()
+    click(qtbot, dock.message.toggle)
+    assert not dock.message.details.isHidden()
+    click(qtbot, dock.message.copy)
+    assert "Traceback" in QGuiApplication.clipboard().text()
+    dock.image.layers.setCurrentText("em")
+    segment(qtbot, dock)
+    assert viewer.layers[LABELS].data.max() == 2
+    assert not dock.message.isVisible()
+
+
+def test_a_device_that_is_not_there_is_said(qtbot: QtBot, dock: SegmentDock) -> None:
+    dock.more.choose_device("mps")
+    qtbot.waitUntil(lambda: dock.is_ready, timeout=LONG_MS)
+    assert "no Apple GPU" in dock.message.sentence.text()
+    dock.more.choose_device("cpu")
+    qtbot.waitUntil(lambda: dock.is_ready, timeout=LONG_MS)
+    assert dock.why.text() == "Runs on cpu, as chosen."
+
+
+def test_an_rgb_layer_offers_grey(qtbot: QtBot, viewer: Any, dock: SegmentDock, squares: Any) -> None:
+    viewer.add_image(np.stack([squares[0]] * 3, axis=-1), name="rgb")
+    dock.image.layers.setCurrentText("rgb")
+    assert dock.image.channel.currentText() == "grey"
+    segment(qtbot, dock)
+    assert viewer.layers["rgb › bright › labels"].data.max() == 1
+
+
+def test_channels_can_be_chosen(qtbot: QtBot, viewer: Any, dock: SegmentDock, squares: Any) -> None:
+    viewer.add_image(squares, name="multi", axis_labels=("c", "y", "x"))
+    dock.image.layers.setCurrentText("multi")
+    assert [dock.image.channel.itemText(n) for n in range(3)] == ["channel 0", "channel 1", "channel 2"]
+    dock.image.channel.setCurrentIndex(2)
+    segment(qtbot, dock)
+    assert viewer.layers["multi › bright › labels"].data.max() == 3
+
+
+def test_a_class_model_shows_classes_and_offers_no_object_settings(
+    qtbot: QtBot, viewer: Any, squares: Any
+) -> None:
+    architecture = Architecture(base_channels=2, out_channels=3, depth=1, padding="same", dropout=0.0)
+    new_model(architecture, task="classes").save("tissue")
+    add_stack(viewer, squares)
+    dock = dock_in(viewer, qtbot)
+    dock.model.choose("tissue")
+    assert not dock.objects.certainty.isEnabled()
+    segment(qtbot, dock)
+    assert viewer.layers["em › tissue › labels"].data.max() <= 2
+    assert dock.objects.heading.text().startswith("Classes")
+
+
+def test_the_table_is_saved(qtbot: QtBot, dock: SegmentDock, tmp_path: Path) -> None:
+    assert not dock.table_button.isEnabled()
+    segment(qtbot, dock)
+    assert dock.table_button.isEnabled()
+    dock.save_table(tmp_path / "table.csv")
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+    assert dock.message.sentence.text() == ""
+    header, *rows = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 2
+    assert {"label", "area_um2", "grey_mean"} <= set(header.split(","))
+    dock.save_table(tmp_path / "absent" / "table.csv")
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+    assert "absent" in dock.message.sentence.text()
+
+
+def test_the_script_does_the_same_again(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
+    dock.objects.certainty.setValue(0.6)
+    click(qtbot, dock.script_button)
+    script = QGuiApplication.clipboard().text()
+    settle(qtbot, dock)
+    segment(qtbot, dock)
+    names: dict[str, Any] = {}
+    exec(script, names)  # noqa: S102 - that it runs is the promise
+    np.testing.assert_array_equal(names["prediction"].labels, viewer.layers[LABELS].data[1])
+
+
+def test_the_dock_comes_back_as_it_was(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
+    click(qtbot, dock.where.stack)
+    segment(qtbot, dock)
+    again = SegmentDock(viewer)
+    qtbot.addWidget(again)
+    assert again.where.place == "stack"
+    again.where.choose("plane")
+    qtbot.waitUntil(lambda: again.is_ready, timeout=LONG_MS)
+
+
+def test_taking_the_dock_out_stops_its_run(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock, no_thread_left: Callable[[], bool]
+) -> None:
+    dock.more.tile.setValue(2)
+    click(qtbot, dock.where.stack)
+    click(qtbot, dock.button)
+    viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(no_thread_left, timeout=LONG_MS)
+
+
+def test_every_control_has_one_sentence_that_explains_it(dock: SegmentDock) -> None:
+    kinds = (QPushButton, QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit)
+    controls = [
+        w for kind in kinds for w in dock.findChildren(kind) if w.objectName() != "qt_spinbox_lineedit"
+    ]
+    own = [w for w in controls if not isinstance(w.parent(), (QAbstractSpinBox, QComboBox))]
+    for control in own:
+        explained = control if control.toolTip() else control.parent()
+        assert explained.toolTip().endswith("."), control
