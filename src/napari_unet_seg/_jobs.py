@@ -59,6 +59,7 @@ class Job(QObject):
 
     stepped = Signal(object)
     finished = Signal()
+    _over = Signal()  # as `finished`, but also when nobody is to hear of the job any more
 
     def __init__(
         self,
@@ -118,7 +119,7 @@ class Job(QObject):
             return self._ended.wait(timeout)
         if self.is_running:
             loop = QEventLoop()
-            self.finished.connect(loop.quit)
+            self._over.connect(loop.quit)
             if timeout is not None:
                 QTimer.singleShot(round(timeout * 1000), loop.quit)
             loop.exec()
@@ -166,6 +167,7 @@ class Job(QObject):
         self._ended.set()
         self._on_step = self._on_end = None
         _running.discard(self)
+        self._over.emit()
         if self._is_abandoned:
             return
         if self.error is not None and self._shows_errors:
