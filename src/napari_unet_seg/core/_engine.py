@@ -7,6 +7,7 @@ touches would be computed for nothing.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -44,6 +45,10 @@ class InferenceNetwork:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Class probabilities (N, classes, Y - 2·context, X - 2·context) of images (N, C, Y, X)."""
+        with _full_float32(self.device):
+            return self._probabilities(images)
+
+    def _probabilities(self, images: Tensor) -> Tensor:
         x = images.to(self.device).contiguous(memory_format=torch.channels_last)
         skips: list[Tensor] = []
         for level, block in enumerate(self._down):
@@ -56,6 +61,14 @@ class InferenceNetwork:
             x = F.conv_transpose2d(x, kernel, bias, stride=2)
             x = convolve(merge(centre_crop(skips.pop(), x.shape[-2:]), x))
         return _probabilities(self._head(x))
+
+
+def _full_float32(device: torch.device) -> AbstractContextManager[None]:
+    """Keep CUDA from rounding float32 convolutions to TF32, which would show as seams between tile sizes."""
+    if device.type != "cuda":
+        return nullcontext()
+    exact: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return exact
 
 
 def _probabilities(decisions: Tensor) -> Tensor:
