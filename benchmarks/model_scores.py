@@ -93,7 +93,7 @@ def main() -> None:
     write_result(
         "model_scores",
         {
-            "what": "bundled models: F1 at IoU 0.5, nuclei-dsb2018 fluo; Rand error thinned, em-flyem-medulla",
+            "what": "bundled models: F1 at IoU 0.5, nuclei-dsb2018 fluo; Rand error thinned, FlyEM",
             "value": [round(f1, 4), round(rand_error, 4)],
             "target": "≥ 0.88, ≤ 0.10",
             "met": f1 >= 0.88 and rand_error <= 0.10,

@@ -36,7 +36,7 @@ class Recipe:
     """How one bundled model is made."""
 
     prepare: Callable[[Path], None]
-    arguments: tuple[str, ...]
+    stages: tuple[tuple[str, ...], ...]  # arguments of `train`; each stage starts from the one before
     info: dict[str, Any] = field(default_factory=dict)
     objects: dict[str, Any] = field(default_factory=dict)
 
@@ -74,14 +74,17 @@ def with_membrane(ids: np.ndarray) -> np.ndarray:
     return pieces.astype(np.uint16)
 
 
+NUCLEI = (
+    f"--images={DATA}/nuclei-dsb2018/train/fluo/images",
+    f"--labels={DATA}/nuclei-dsb2018/train/fluo/labels",
+)
+
 RECIPES = {
     "nuclei-fluorescence": Recipe(
         prepare=no_preparation,
-        arguments=(
-            f"--images={DATA}/nuclei-dsb2018/train/fluo/images",
-            f"--labels={DATA}/nuclei-dsb2018/train/fluo/labels",
-            "--preset=thorough",
-            "--steps=3600",
+        stages=(
+            (*NUCLEI, "--preset=thorough", "--steps=3600"),
+            (*NUCLEI, "--preset=thorough", "--steps=2400", "--val-fraction=0.15"),
         ),
         info={
             "class_names": ("background", "nucleus"),
@@ -93,14 +96,16 @@ RECIPES = {
     ),
     "em-boundaries": Recipe(
         prepare=prepare_flyem,
-        arguments=(
-            f"--images={SCRATCH}/em-boundaries/train/images",
-            f"--labels={SCRATCH}/em-boundaries/train/labels",
-            f"--val-images={SCRATCH}/em-boundaries/val/images",
-            f"--val-labels={SCRATCH}/em-boundaries/val/labels",
-            "--preset=thorough",
-            "--steps=5000",
-            "--pixel-size=10",
+        stages=(
+            (
+                f"--images={SCRATCH}/em-boundaries/train/images",
+                f"--labels={SCRATCH}/em-boundaries/train/labels",
+                f"--val-images={SCRATCH}/em-boundaries/val/images",
+                f"--val-labels={SCRATCH}/em-boundaries/val/labels",
+                "--preset=thorough",
+                "--steps=5000",
+                "--pixel-size=10",
+            ),
         ),
         info={
             "class_names": ("membrane", "cell"),
@@ -114,11 +119,21 @@ RECIPES = {
 
 
 def train(name: str) -> None:
-    """Run the project's own command, going on with an interrupted run."""
-    command = [str(Path(sys.executable).with_name("napari-unet-seg")), "train", *RECIPES[name].arguments]
-    command += [f"--out={SCRATCH / name}.safetensors", "--resume", "--overwrite"]
-    print(shlex.join(command), flush=True)
-    subprocess.run(command, check=True)
+    """Run the project's own command for each stage, going on with an interrupted run."""
+    start: Path | None = None
+    for number, arguments in enumerate(RECIPES[name].stages, start=1):
+        out = stage_file(name, number)
+        if not out.exists():
+            command = [str(Path(sys.executable).with_name("napari-unet-seg")), "train", *arguments]
+            command += [f"--out={out}", "--resume", *([f"--from={start}"] if start else [])]
+            print(shlex.join(command), flush=True)
+            subprocess.run(command, check=True)
+        start = out
+
+
+def stage_file(name: str, number: int) -> Path:
+    """Return the model that a stage leaves."""
+    return SCRATCH / f"{name}.{number}.safetensors"
 
 
 def bundle(name: str) -> None:
@@ -127,7 +142,7 @@ def bundle(name: str) -> None:
     from napari_unet_seg.core.objects import ObjectSettings
 
     recipe = RECIPES[name]
-    model = load_model(SCRATCH / f"{name}.safetensors")
+    model = load_model(stage_file(name, len(recipe.stages)))
     finished = model.copy(name=name, objects=ObjectSettings(**recipe.objects), **recipe.info)
     print(finished.save(WEIGHTS / f"{name}.safetensors", overwrite=True, half=True))
 
