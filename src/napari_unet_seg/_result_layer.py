@@ -84,9 +84,8 @@ class ResultLayer:
         for part in _parts(region, self.layer.data.shape):
             self._record.ids[part] = (0, 0)
 
-    def write(self, index: Region, values: NDArray[Any]) -> None:
-        """Put values into a region, without drawing it."""
-        largest = int(values.max(initial=0))
+    def write(self, index: Region, values: NDArray[Any], largest: int) -> None:
+        """Put values, of which the largest is known, into a region, without drawing it."""
         with self._writing():
             if largest > np.iinfo(self.layer.data.dtype).max:
                 self.layer.data = self.layer.data.astype(label_dtype(largest))

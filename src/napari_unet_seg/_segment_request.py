@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_unet_seg import _layers
-from napari_unet_seg._layers import Index, LayerImage, Region, Where
+from napari_unet_seg._layers import Index, LayerImage, Region, Where, label_dtype
 from napari_unet_seg.core._memory import available_bytes
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.model_store import ModelInfo, find_model, read_info
@@ -20,7 +20,7 @@ from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.normalisation import ArrayLike
 from napari_unet_seg.core.objects import ObjectSettings, label_probabilities
 from napari_unet_seg.core.predict_settings import PredictSettings
-from napari_unet_seg.core.prediction import PlaneDone, Prediction, TileDone, prediction_steps
+from napari_unet_seg.core.prediction import PlaneDone, Prediction, PredictionStep, TileDone, prediction_steps
 from napari_unet_seg.core.steps import STOP, Stop
 
 PROVISIONAL_ID = 1
@@ -150,8 +150,20 @@ class Piece:
     n_tiles: int
 
 
+@dataclass(frozen=True, eq=False)
+class PlaneLabels:
+    """Labels of the wanted box of a complete plane; ids run from `first_id` to `last_id` (0, 0: none)."""
+
+    plane: Index
+    labels: NDArray[Any]
+    first_id: int
+    last_id: int
+    planes_done: int
+    n_planes: int
+
+
 def segment_steps(request: Request) -> Generator[Any, Stop | None, Prediction]:
-    """Steps of the prediction, tiles as the `Piece` to be shown of them; runs in the job's thread."""
+    """Steps of the prediction, tiles and planes as `Piece` and `PlaneLabels`; runs in the job's thread."""
     model = request.model if isinstance(request.model, Model) else load_model(request.model)
     steps = prediction_steps(
         request.data,
@@ -166,7 +178,15 @@ def segment_steps(request: Request) -> Generator[Any, Stop | None, Prediction]:
             step = steps.send(answer)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-        answer = yield _piece(step, request) if isinstance(step, TileDone) else step
+        answer = yield _to_be_shown(step, request)
+
+
+def _to_be_shown(step: PredictionStep, request: Request) -> Any:
+    if isinstance(step, TileDone):
+        return _piece(step, request)
+    if isinstance(step, PlaneDone):
+        return _plane_labels(step.plane, step.labels[request.box], step.planes_done, step.n_planes)
+    return step
 
 
 def _may_keep(request: Request) -> bool:
@@ -185,6 +205,12 @@ def _piece(step: TileDone, request: Request) -> Piece:
     )
 
 
+def _plane_labels(plane: Index, labels: NDArray[np.int32], planes_done: int, n_planes: int) -> PlaneLabels:
+    last_id = int(labels.max(initial=0))
+    first_id = int(labels.min(where=labels > 0, initial=last_id))
+    return PlaneLabels(plane, labels.astype(label_dtype(last_id)), first_id, last_id, planes_done, n_planes)
+
+
 def provisional(probabilities: NDArray[np.float32], request: Request) -> NDArray[Any]:
     """What an incomplete plane shows: (Y, X) classes, or 1 where the threshold is passed."""
     if request.info.task == "classes":
@@ -199,7 +225,7 @@ def relabel_steps(
     settings: ObjectSettings,
     planes: Sequence[Index],
     first: Index | None,
-) -> Generator[PlaneDone, Stop | None, Prediction | None]:
+) -> Generator[PlaneLabels, Stop | None, Prediction | None]:
     """Make the labels of finished probabilities anew, the plane in view first; None when it was stopped.
 
     Parameters
@@ -215,11 +241,11 @@ def relabel_steps(
         is_preview = n_done == 0 and len(planes) > 1 and plane == first
         found = _labels_of(prediction, request, settings, plane)
         if request.info.task == "instances":
-            offset = max(0, id_range(prediction.labels[plane])[0] - 1) if is_preview else last_id
+            offset = _first_id(prediction.labels[plane]) - 1 if is_preview else last_id
             found[found > 0] += offset
             last_id = last_id if is_preview else max(last_id, int(found.max(initial=0)))
         labels[plane] = found
-        if (yield PlaneDone(plane, labels[plane], n_done, len(planes))) is STOP:
+        if (yield _plane_labels(plane, found[request.box], n_done, len(planes))) is STOP:
             return None
     return replace(prediction, labels=labels)
 
@@ -245,10 +271,9 @@ def _labels_of(
     return labels
 
 
-def id_range(labels: NDArray[np.int32]) -> tuple[int, int]:
-    """Smallest and largest id of a plane, whose ids have no gaps; (0, 0) when it is empty."""
-    last = int(labels.max(initial=0))
-    return (int(labels.min(where=labels > 0, initial=last)), last) if last else (0, 0)
+def _first_id(labels: NDArray[np.int32]) -> int:
+    """The smallest id of a plane; 1 when it has none."""
+    return int(labels.min(where=labels > 0, initial=max(1, int(labels.max(initial=0)))))
 
 
 def _cut(part: slice, wanted: slice) -> slice:

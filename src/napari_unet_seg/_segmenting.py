@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from napari import current_viewer
-from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
@@ -28,8 +27,8 @@ from napari_unet_seg._layers import (
 from napari_unet_seg._result_layer import ResultLayer, result_layer
 from napari_unet_seg._segment_request import (
     Piece,
+    PlaneLabels,
     Request,
-    id_range,
     relabel_steps,
     request_of,
     segment_steps,
@@ -38,7 +37,7 @@ from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.predict_settings import PredictSettings
-from napari_unet_seg.core.prediction import PlaneDone, Prediction
+from napari_unet_seg.core.prediction import Prediction, PredictionStarted
 
 REFRESH_MS = 200
 """Time between two drawings of a layer that is being filled."""
@@ -54,7 +53,7 @@ class Segmentation(QObject):  # type: ignore[misc]
     prediction
         The result so far; None until the network is done.
     layer
-        Of napari, being filled.
+        Of napari, being filled; None before its first step.
     n_objects
         In the planes that are complete.
     """
@@ -70,12 +69,13 @@ class Segmentation(QObject):  # type: ignore[misc]
         self._timer.setSingleShot(True)
         self._timer.setInterval(REFRESH_MS)
         self._timer.timeout.connect(self._refresh)
-        self._find_layer()
+        self._result: ResultLayer | None = None
+        self._id_offset = 0
 
     @property
     def layer(self) -> Any:
-        """The labels layer that holds it."""
-        return self._result.layer
+        """The labels layer that holds it; None before its first step."""
+        return None if self._result is None else self._result.layer
 
     @property
     def is_layer_there(self) -> bool:
@@ -94,8 +94,9 @@ class Segmentation(QObject):  # type: ignore[misc]
 
     @property
     def can_relabel(self) -> bool:
-        """Whether the probabilities are there, so that settings can act without the network."""
-        return self.prediction is not None and self.prediction.probabilities.size > 0
+        """Whether there are probabilities of objects, so that settings can act without the network."""
+        has_objects = self.request.info.task == "instances"
+        return has_objects and self.prediction is not None and self.prediction.probabilities.size > 0
 
     def run(self, *, shows_errors: bool) -> Job:
         """Start the network."""
@@ -110,7 +111,7 @@ class Segmentation(QObject):  # type: ignore[misc]
         if self.prediction is None or not self.can_relabel:
             return None
         self.cancel()
-        if self._result.is_touched or not self.is_layer_there:
+        if self._result is None or self._result.is_touched or not self.is_layer_there:
             self._find_layer()
         steps = relabel_steps(
             self.prediction,
@@ -123,7 +124,7 @@ class Segmentation(QObject):  # type: ignore[misc]
 
     def add_probabilities(self) -> None:
         """Add an image layer with the probability of each class but the background, of the region only."""
-        if self.prediction is None or not self.can_relabel:
+        if self.prediction is None or not self.prediction.probabilities.size:
             return
         request, image = self.request, self.request.image
         corner = {
@@ -161,16 +162,21 @@ class Segmentation(QObject):  # type: ignore[misc]
 
     def _take(self, generation: int, step: Any) -> None:
         """Show a step; stop when the layer was removed."""
-        if generation != self._generation or not isinstance(step, Piece | PlaneDone):
+        if generation != self._generation:
+            return
+        if isinstance(step, PredictionStarted):
+            # Only now: making a layer takes a tenth of a second, in which the thread has begun.
+            self._find_layer()
+        if self._result is None or not isinstance(step, Piece | PlaneLabels):
             return
         if not self.is_layer_there:
             self.cancel()
             return
         plane = self.request.plane_in_image(step.plane)
         if isinstance(step, Piece):
-            self._result.write((*plane, *step.box), step.values)
+            self._result.write((*plane, *step.box), step.values, int(step.values.max(initial=0)))
         else:
-            self._result.write((*plane, *self.request.box), self._final(step, plane))
+            self._write_final(self._result, step, plane)
         if not self._timer.isActive():
             self._timer.start()
 
@@ -180,25 +186,22 @@ class Segmentation(QObject):  # type: ignore[misc]
         if isinstance(job.result, Prediction):
             self.prediction = job.result
         self._timer.stop()
-        if self.is_layer_there:
+        if self._result is not None and self.is_layer_there:
             self._result.refresh_with_thumbnail()
 
-    def _final(self, step: PlaneDone, plane: Index) -> NDArray[np.int32]:
-        """Labels of a complete plane, with ids that occur nowhere else in the layer."""
-        labels = step.labels[self.request.box]
-        if self.request.info.task == "classes":
-            self._objects_in[step.plane] = 0
-            return labels
-        first, last = id_range(labels)
-        self._objects_in[step.plane] = last - first + 1 if last else 0
+    def _write_final(self, result: ResultLayer, step: PlaneLabels, plane: Index) -> None:
+        """Write a complete plane, with ids that occur nowhere else in the layer."""
         where: Region = (*plane, *self.request.box)
+        if self.request.info.task == "classes":
+            result.write(where, step.labels, step.last_id)
+            return
+        self._objects_in[step.plane] = step.last_id - step.first_id + 1 if step.last_id else 0
         if self.request.n_planes == 1:
-            self._id_offset = self._result.free_ids_before(where, last)
-        if not last:
-            self._result.note_ids(where, 0, 0)
-            return labels
-        self._result.note_ids(where, first + self._id_offset, last + self._id_offset)
-        return np.where(labels > 0, labels + np.int32(self._id_offset), 0) if self._id_offset else labels
+            self._id_offset = result.free_ids_before(where, step.last_id)
+        offset = self._id_offset if step.last_id else 0
+        result.note_ids(where, step.first_id + offset, step.last_id + offset)
+        labels = np.where(step.labels > 0, step.labels + np.int32(offset), 0) if offset else step.labels
+        result.write(where, labels, step.last_id + offset)
 
     def _plane_in_view(self) -> Index | None:
         shown = plane_in_view(self.image_layer, self.request.image, self.viewer.dims.point)
@@ -206,13 +209,13 @@ class Segmentation(QObject):  # type: ignore[misc]
 
     def _find_layer(self) -> None:
         request = self.request
-        self._result: ResultLayer = result_layer(
+        self._result = result_layer(
             self.viewer, self.image_layer, request.image, request.info.name, request.region
         )
         self._id_offset = self._result.last_id_outside(request.region)
 
     def _refresh(self) -> None:
-        if self.is_layer_there:
+        if self._result is not None and self.is_layer_there:
             self._result.refresh()
 
 

@@ -65,7 +65,7 @@ def test_what_a_person_has_changed_is_never_written_to(viewer: ViewerModel, chan
 
 def test_our_own_writing_is_no_change_by_a_person(viewer: ViewerModel) -> None:
     written = result(viewer, (0, ALL, ALL))
-    written.write((0, ALL, ALL), np.full((8, 8), 70_000, np.int32))
+    written.write((0, ALL, ALL), np.full((8, 8), 70_000, np.int32), 70_000)
     written.refresh()
     assert written.layer.data.dtype == np.int32
     assert not written.is_touched

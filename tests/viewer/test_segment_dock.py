@@ -16,7 +16,9 @@ from tests.viewer.conftest import add_stack
 
 from napari_unet_seg._widgets.preferences import remember
 from napari_unet_seg._widgets.segment_dock import SegmentDock
+from napari_unet_seg._widgets.segment_rows import nearest_model
 from napari_unet_seg.core.architecture import Architecture
+from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model, new_model
 
 LABELS = "em › bright › labels"
@@ -182,7 +184,7 @@ def test_cancel_answers_and_the_dock_works_again(qtbot: QtBot, viewer: Any, dock
     click(qtbot, dock.where.stack)
     click(qtbot, dock.button)
     assert not dock.button.isEnabled()
-    qtbot.waitUntil(lambda: bool(viewer.layers[LABELS].data.any()), timeout=LONG_MS)
+    qtbot.waitUntil(lambda: LABELS in viewer.layers and viewer.layers[LABELS].data.any(), timeout=LONG_MS)
     click(qtbot, dock.progress.cancel)
     qtbot.waitUntil(lambda: dock.job is None, timeout=10_000)
     assert dock.progress.text.text().startswith("Stopped; what was done is kept")
@@ -306,3 +308,17 @@ def test_every_control_has_one_sentence_that_explains_it(dock: SegmentDock) -> N
     for control in own:
         explained = control if control.toolTip() else control.parent()
         assert explained.toolTip().endswith("."), control
+
+
+@pytest.mark.parametrize(
+    ("pixel_size_nm", "name"), [((8, 8), "em"), ((300, 300), "nuclei"), (None, None), ((60, 60), "tissue")]
+)
+def test_the_model_nearest_to_the_pixel_size_is_suggested(
+    pixel_size_nm: tuple[float, float] | None, name: str | None
+) -> None:
+    sizes = {"em": 10.0, "nuclei": None, "tissue": 25.0}
+    models = [
+        ModelInfo(key, Architecture(), pixel_size_nm=size, history=({"n": 1},)) for key, size in sizes.items()
+    ]
+    found = nearest_model(models, pixel_size_nm)
+    assert (found and found.name) == name

@@ -265,7 +265,7 @@ def test_a_stopped_stack_is_relabelled_where_it_is_complete_only(
 ) -> None:
     segmentation = segmentation_of(em, bright_model, slow(), where="stack", viewer=viewer)
     job = segmentation.run(shows_errors=False)
-    job.stepped.connect(lambda step: job.cancel() if type(step).__name__ == "PlaneDone" else None)
+    job.stepped.connect(lambda step: job.cancel() if type(step).__name__ == "PlaneLabels" else None)
     assert job.wait(60)
     again = segmentation.relabel(ObjectSettings())
     assert again is not None

@@ -365,8 +365,10 @@ class SegmentDock(QWidget):
             return
         if segmentation.request.info.task == "instances":
             self.objects.show_count(self.refinement.n_objects)
-        if not segmentation.can_relabel:
-            self.message.show_note("The probabilities do not fit the memory: settings act on the next run.")
+            if not segmentation.can_relabel:
+                self.message.show_note(
+                    "Memory is too small for the probabilities: settings act on the next run."
+                )
 
     # Table, script
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_unet_seg._segment_request import Piece
+from napari_unet_seg._segment_request import Piece, PlaneLabels
 from napari_unet_seg._segmenting import Segmentation
 from napari_unet_seg._widgets.job_row import Progress
-from napari_unet_seg.core.prediction import PlaneDone, PredictionStarted
+from napari_unet_seg.core.prediction import PredictionStarted
 
 
 class Reporter:
@@ -24,7 +24,7 @@ class Reporter:
             self._n_planes, self._n_tiles = step.n_planes, step.n_tiles
         elif isinstance(step, Piece):
             self._tiles_done, self._n_tiles = step.tiles_done, step.n_tiles
-        elif isinstance(step, PlaneDone):
+        elif isinstance(step, PlaneLabels):
             self._planes_done = step.planes_done
         else:
             return None
@@ -38,7 +38,7 @@ class Reporter:
 
 def describe_planes(step: Any) -> Progress | None:
     """How far a relabelling is."""
-    if not isinstance(step, PlaneDone):
+    if not isinstance(step, PlaneLabels):
         return None
     return Progress(
         f"objects of plane {step.planes_done} of {step.n_planes}", step.planes_done, step.n_planes

@@ -175,12 +175,12 @@ def nearest_model(models: Sequence[ModelInfo], pixel_size_nm: tuple[float, float
     """
     if pixel_size_nm is None:
         return None
-    off = {
-        info: abs(math.log(info.pixel_size_nm / pixel_size_nm[0])) for info in models if info.pixel_size_nm
-    }
-    near = [info for info, distance in off.items() if distance < math.log(_FAR_OFF)]
-    if near:
-        return min(near, key=lambda info: off[info])
+    off = [
+        (abs(math.log(info.pixel_size_nm / pixel_size_nm[0])), info) for info in models if info.pixel_size_nm
+    ]
+    distance, nearest = min(off, key=lambda one: one[0], default=(math.inf, None))
+    if distance < math.log(_FAR_OFF):
+        return nearest
     return next((info for info in models if info.pixel_size_nm is None), None)
 
 
