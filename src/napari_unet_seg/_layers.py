@@ -104,6 +104,11 @@ def read_image(layer: Any, axes: str | None = None) -> LayerImage:
     axes = axes or axes_of(layer)
     if len(axes) != len(data.shape):
         raise InputError(f"Axes '{axes}' name {len(axes)} axes, but '{layer.name}' has {len(data.shape)}.")
+    if not axes.replace("C", "").replace("S", "").endswith("YX"):
+        raise InputError(
+            f"The axes of '{layer.name}' are {axes}, but Y and X have to come last: reorder its data, "
+            "for example with numpy's moveaxis."
+        )
     return LayerImage(str(layer.name), data, axes, _voxel_size_nm(layer, axes))
 
 
@@ -331,7 +336,7 @@ def add_prediction(
 def add_probability(viewer: Any, values: NDArray[np.float32], name: str, where: Mapping[str, Any]) -> Any:
     """Add the probability of one class as an image from 0 to 1."""
     look = {"colormap": "viridis", "contrast_limits": (0.0, 1.0), "visible": False}
-    return viewer.add_image(values, name=name, **look, **where)
+    return viewer.add_image(values, name=name, metadata={METADATA: {}}, **look, **where)
 
 
 def unused_name(viewer: Any, base: str) -> str:

@@ -83,6 +83,18 @@ class Segmentation(QObject):  # type: ignore[misc]
         return self.layer in self.viewer.layers
 
     @property
+    def is_image_there(self) -> bool:
+        """Whether the image is still in the viewer."""
+        return self.image_layer in self.viewer.layers
+
+    @property
+    def seconds_per_px(self) -> float | None:
+        """How long a pixel took; None before the end, and where nearly nothing was done."""
+        if self.prediction is None or not self.prediction.complete or not self.request.is_whole_plane:
+            return None
+        return self.prediction.seconds / self.prediction.labels.size
+
+    @property
     def n_objects(self) -> int:
         """How many objects the complete planes hold."""
         return sum(self._objects_in.values())

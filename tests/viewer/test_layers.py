@@ -46,7 +46,7 @@ def add(viewer: ViewerModel, shape: tuple[int, ...], **kwargs: Any) -> Any:
         ((3, 4, 5), ("c", "y", "x"), "CYX"),
         ((2, 3, 4, 5), ("time", "Channel", "row", "col"), "TCYX"),
         ((2, 3, 4, 5), ("c", "what", "y", "x"), "CZYX"),
-        ((3, 4, 5), ("y", "x", "z"), "YXZ"),
+        ((4, 5, 3), ("y", "x", "c"), "YXC"),
     ],
 )
 def test_axes_come_from_the_labels_or_are_planes(
@@ -59,6 +59,11 @@ def test_two_unknown_axes_are_asked_for_by_name(viewer: ViewerModel) -> None:
     with pytest.raises(InputError, match="such as TZYX"):
         read_image(add(viewer, (2, 3, 4, 5)))
     assert read_image(viewer.layers[0], "TZYX").axes == "TZYX"
+
+
+def test_planes_that_come_after_y_and_x_are_refused(viewer: ViewerModel) -> None:
+    with pytest.raises(InputError, match="have to come last"):
+        read_image(add(viewer, (3, 4, 5), axis_labels=("y", "x", "z")))
 
 
 def test_pixel_size_is_scale_times_unit_and_unknown_without_a_unit(viewer: ViewerModel) -> None:

@@ -14,9 +14,10 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPushButton, QWidget
 from tests.viewer.conftest import add_stack
 
+from napari_unet_seg._layers import LayerImage
 from napari_unet_seg._widgets.preferences import remember
 from napari_unet_seg._widgets.segment_dock import SegmentDock
-from napari_unet_seg._widgets.segment_rows import nearest_model
+from napari_unet_seg._widgets.segment_rows import WhereRow, nearest_model
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model, new_model
@@ -322,3 +323,23 @@ def test_the_model_nearest_to_the_pixel_size_is_suggested(
     ]
     found = nearest_model(models, pixel_size_nm)
     assert (found and found.name) == name
+
+
+def test_an_image_that_is_opened_next_is_chosen_but_not_our_own_probabilities(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock
+) -> None:
+    viewer.add_image(np.zeros((20, 20), np.uint8), name="next")
+    assert dock.image.layers.currentText() == "next"
+    dock.image.layers.setCurrentText("em")
+    dock.more.keep.setChecked(True)
+    segment(qtbot, dock)
+    assert "em › bright › P(object)" in viewer.layers
+    assert dock.image.layers.currentText() == "em"
+
+
+def test_how_long_the_stack_takes_is_said_after_a_plane(qtbot: QtBot) -> None:
+    row, image = WhereRow(), LayerImage("em", np.zeros((600, 10, 10)), "ZYX", {})
+    row.describe(image, None)
+    assert row.stack.text() == "stack (600 planes)"
+    row.describe(image, 0.014)
+    assert row.stack.text() == "stack (600 planes, ~14 min)"

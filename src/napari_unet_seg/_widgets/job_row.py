@@ -14,8 +14,8 @@ from napari_unet_seg._jobs import Job
 from napari_unet_seg._widgets.message import wrapped_label
 
 _SHOWN_EVERY_S = 0.2
-_ACTIVITY_AFTER_S = 1.0
-"""Shorter jobs do not appear in napari's activity bar: making its entry takes longer than they do."""
+_ACTIVITY_AFTER_S = 3.0
+"""Shorter jobs do not appear in napari's activity bar: making an entry there holds the window up."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,10 @@ class Refinement(QObject):
         same = [one for one in self.segmentations if one.layer is segmentation.layer and one.is_layer_there]
         self.segmentations = [*same, segmentation]
 
+    def forget_removed(self) -> None:
+        """Give up the probabilities of images that were removed together with their labels."""
+        self.segmentations = [one for one in self.segmentations if one.is_image_there or one.is_layer_there]
+
     def apply(self, settings: ObjectSettings) -> None:
         """Let all follow new settings."""
         self.cancel()

@@ -50,6 +50,7 @@ class SegmentDock(QWidget):
         self._viewer = napari_viewer
         self._image: LayerImage | None = None
         self._has_model = False
+        self._seconds_per_px: float | None = None
         self._job: Job | None = None
         self._warming: Job | None = None
         self._readiness: Readiness | None = None
@@ -121,6 +122,8 @@ class SegmentDock(QWidget):
 
     def reset_choices(self, event: Any = None) -> None:  # noqa: ARG002 - napari calls it when layers change
         """Offer the image layers that there are now."""
+        if self.refinement is not None:
+            self.refinement.forget_removed()
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         self.image.offer(layers, self._viewer.layers.selection.active)
 
@@ -200,12 +203,12 @@ class SegmentDock(QWidget):
             try:
                 self._image = _layers.read_image(layer, self.more.chosen_axes)
             except InputError as error:
-                self._image_problem = f"{error} Set them under More."
+                self._image_problem = f"{error} (Axes are set under More.)"
         if self._image is not None and not self._has_model:
             self._has_model = True
             self.model.suggest(self._image.pixel_size_nm)
         self.scale.take_from(self._image)
-        self.where.describe(self._image)
+        self.where.describe(self._image, self._seconds_per_px)
         self.objects.show_pixel_size(self._image.pixel_size_nm if self._image else None)
         self._offer_channels()
         self._show_state()
@@ -216,6 +219,7 @@ class SegmentDock(QWidget):
 
     def _take_model(self) -> None:
         info = self.model.info
+        self._seconds_per_px = None
         if info is not None and self.refinement is None:
             self.objects.show_settings(info.objects)
             self.objects.show_task(info.task)
@@ -330,6 +334,8 @@ class SegmentDock(QWidget):
             self.refinement.finished.connect(self._show_count)
             self.refinement.failed.connect(self._show_failure)
         self.refinement.add(segmentation)
+        self._seconds_per_px = segmentation.seconds_per_px
+        self.where.describe(self._image, self._seconds_per_px)
         self._show_count()
         self.progress.say(result_in_words(segmentation))
         notes = (note for note in segmentation.prediction.notes if note != self.scale.said.text())

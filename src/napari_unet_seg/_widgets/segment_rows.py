@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet_seg._layers import LayerImage
+from napari_unet_seg._layers import METADATA, LayerImage
 from napari_unet_seg._widgets.message import wrapped_label
 from napari_unet_seg.core.errors import InputError, ModelFileError
 from napari_unet_seg.core.model_store import SUFFIX, ModelInfo, list_models, read_info
@@ -29,6 +29,9 @@ from napari_unet_seg.core.rescaling import choose_zoom
 
 _FAR_OFF = 10.0
 """A pixel size that differs by more than this factor belongs to another kind of microscope."""
+
+_WORTH_SAYING_S = 10.0
+"""What takes longer is announced."""
 
 Place: TypeAlias = Literal["plane", "rectangle", "stack"]
 
@@ -58,8 +61,11 @@ class ImageRow(QWidget):
         return self.layers.currentData()
 
     def offer(self, layers: list[Any], preferred: Any) -> None:
-        """Offer these layers; the choice is kept where it is still there."""
-        kept = self.layer if self.layer in layers else preferred if preferred in layers else None
+        """Offer these layers, and choose a new one; else the choice is kept, else it is the preferred one."""
+        known = [self.layers.itemData(index) for index in range(self.layers.count())]
+        new = [layer for layer in layers if layer not in known and METADATA not in layer.metadata]
+        wanted = [*(new if known else []), self.layer, preferred]
+        kept = next((layer for layer in wanted if layer in layers), None)
         with QSignalBlocker(self.layers):
             self.layers.clear()
             for layer in layers:
@@ -225,8 +231,9 @@ class ScaleRow(QWidget):
         if known == self._from_layer:
             return
         self._from_layer = known
-        with QSignalBlocker(self.size):
+        with QSignalBlocker(self.size), QSignalBlocker(self.zoom):
             self.size.setValue(known[0] if known else 0)
+            self.zoom.setValue(0)
         self.changed.emit()
 
     @property
@@ -317,14 +324,14 @@ class WhereRow(QWidget):
         """Choose a place, "plane" where there is no such one."""
         {"rectangle": self.rectangle, "stack": self.stack}.get(place, self.plane).setChecked(True)
 
-    def describe(self, image: LayerImage | None) -> None:
-        """Say how many planes there are; a single plane is a whole image."""
-        n_planes = 1
-        for length in image.label_shape[:-2] if image is not None else ():
-            n_planes *= length
+    def describe(self, image: LayerImage | None, seconds_per_px: float | None) -> None:
+        """Say how many planes there are, and how long they take; a single plane is a whole image."""
+        n_planes = math.prod(image.label_shape[:-2]) if image is not None else 1
+        seconds = math.prod(image.label_shape) * seconds_per_px if image and seconds_per_px else 0
+        duration = f", ~{duration_in_words(seconds)}" if seconds > _WORTH_SAYING_S else ""
         is_stack = image is not None and len(image.label_shape) > 2
         self.plane.setText("this plane" if is_stack else "whole image")
-        self.stack.setText(f"stack ({n_planes} planes)")
+        self.stack.setText(f"stack ({n_planes} planes{duration})")
         self.stack.setVisible(is_stack)
         if not is_stack and self.stack.isChecked():
             self.plane.setChecked(True)
@@ -333,6 +340,13 @@ class WhereRow(QWidget):
         self.draw.setVisible(self.rectangle.isChecked())
         if is_checked:
             self.changed.emit()
+
+
+def duration_in_words(seconds: float) -> str:
+    """Roughly how long: 40 s, 14 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class _Number(QDoubleSpinBox):
