@@ -59,7 +59,7 @@ def merging_convolution(kernel: Tensor, bias: Tensor, device: torch.device) -> M
 
 def moved(values: Tensor, device: torch.device) -> Tensor:
     """A float32 copy on a device, kernels with their channels last."""
-    copied = values.detach().to(device, torch.float32, copy=True)
+    copied = values.detach().float().to(device, copy=True)  # Apple's GPUs take no double precision
     return copied.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else copied
 
 
