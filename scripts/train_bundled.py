@@ -92,7 +92,7 @@ RECIPES = {
             "credit": "Data Science Bowl 2018 (BBBC038), Caicedo et al. 2019",
             "description": "Fluorescent nuclei, bright on dark; Data Science Bowl 2018, many microscopes",
         },
-        objects={"split_touching": 0.6},
+        objects={"threshold": 0.3, "split_touching": 0.35},
     ),
     "em-boundaries": Recipe(
         prepare=prepare_flyem,
