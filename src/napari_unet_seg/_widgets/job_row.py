@@ -102,7 +102,8 @@ class JobRow(QWidget):
     def _show(self) -> None:
         now_s = self._shown_s = time.monotonic()
         latest = self._latest
-        self.bar.setRange(0, latest.total)
+        # An empty bar, not Qt's moving one: each of its frames would draw the whole window again.
+        self.bar.setRange(0, max(1, latest.total))
         self.bar.setValue(latest.done)
         left_s = self._pace.seconds_left(now_s, latest.done, latest.total) if latest.total else None
         self.text.setText(latest.what if left_s is None else f"{latest.what} · {clock(left_s)} left")
