@@ -276,6 +276,7 @@ def show_result(window: DemoWindow) -> None:
         layer for layer in reversed(viewer.layers) if layer.visible and layer.name.endswith("labels")
     )
     labels.opacity = LABELS_OPACITY
+    settle()  # the dock may have grown by what it says now
     viewer.reset_view()
     settle()
 
