@@ -25,6 +25,7 @@ class _Record:
     """
 
     is_touched: bool = False
+    is_written: bool = False
     is_being_written: bool = False
     ids: dict[_Part, tuple[int, int]] = field(default_factory=dict)
 
@@ -55,17 +56,17 @@ class ResultLayer:
         Of napari; 16 bit while the ids fit.
     """
 
-    def __init__(self, layer: Any, record: _Record) -> None:
-        self.layer, self._record = layer, record
+    def __init__(self, layer: Any, record: _Record, hidden: Any = None) -> None:
+        self.layer, self._record, self._hidden = layer, record, hidden
 
     @classmethod
-    def new(cls, layer: Any) -> ResultLayer:
-        """Take over a layer that was just made."""
+    def new(cls, layer: Any, hidden: Any = None) -> ResultLayer:
+        """Take over a layer that was just made, and for which another one was hidden."""
         record = _Record()
         layer.metadata.setdefault(METADATA, {})["result"] = record
         layer.events.paint.connect(_note_touch)
         layer.events.data.connect(_note_touch)
-        return cls(layer, record)
+        return cls(layer, record, hidden)
 
     @property
     def is_touched(self) -> bool:
@@ -86,6 +87,7 @@ class ResultLayer:
 
     def write(self, index: Region, values: NDArray[Any], largest: int) -> None:
         """Put values, of which the largest is known, into a region, without drawing it."""
+        self._record.is_written = True
         with self._writing():
             if largest > np.iinfo(self.layer.data.dtype).max:
                 self.layer.data = self.layer.data.astype(label_dtype(largest))
@@ -108,6 +110,14 @@ class ResultLayer:
                 break
             offset = max(offset, last)
         return offset
+
+    def withdraw(self, viewer: Any) -> None:
+        """Take the layer out again if nothing was written into it, and show the one that it hid."""
+        if self._record.is_written or self._record.is_touched:
+            return
+        viewer.layers.remove(self.layer)
+        if self._hidden is not None:
+            self._hidden.visible = True
 
     def refresh(self) -> None:
         """Draw it."""
@@ -147,7 +157,7 @@ def result_layer(
             latest.visible = False
         where = placement(image_layer, image.axes.replace("S", ""), image.label_axes)
         layer = viewer.add_labels(np.zeros(image.label_shape, np.uint16), name=name, **where)
-        result = ResultLayer.new(layer)
+        result = ResultLayer.new(layer, latest)
     result.layer.visible = True
     result.claim(region)
     return result

@@ -198,7 +198,11 @@ class Segmentation(QObject):  # type: ignore[misc]
         if isinstance(job.result, Prediction):
             self.prediction = job.result
         self._timer.stop()
-        if self._result is not None and self.is_layer_there:
+        if self._result is None or not self.is_layer_there:
+            return
+        if job.error is not None:
+            self._result.withdraw(self.viewer)
+        else:
             self._result.refresh_with_thumbnail()
 
     def _write_final(self, result: ResultLayer, step: PlaneLabels, plane: Index) -> None:

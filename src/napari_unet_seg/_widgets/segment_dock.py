@@ -21,6 +21,7 @@ from napari_unet_seg._widgets.more_section import MoreSection
 from napari_unet_seg._widgets.object_panel import ObjectPanel
 from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.segment_rows import ImageRow, ModelRow, ScaleRow, WhereRow
+from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
 from napari_unet_seg.core.errors import InputError, UNetSegError
 
 if TYPE_CHECKING:
@@ -98,13 +99,17 @@ class SegmentDock(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.table_button)
         buttons.addWidget(self.script_button)
-        column = QVBoxLayout(self)
+        content = QWidget()
+        column = QVBoxLayout(content)
         column.addLayout(form)
         for widget in (self.button, self.why, self.progress, self.message, self.objects):
             column.addWidget(widget)
         column.addLayout(buttons)
         column.addWidget(self.more)
         column.addStretch(1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(VerticalScroll(content))
 
     def _connect(self) -> None:
         self.image.changed.connect(self._take_layer)

@@ -198,7 +198,10 @@ def in_words(info: ModelInfo) -> str:
         scale = f"trained on objects about {info.object_diameter_px:g} px across"
     else:
         scale = "trained at an unknown pixel size"
-    return f"{info.description.rstrip('.')}; {scale}" if info.description else scale.capitalize()
+    description = info.description.rstrip(".")
+    if info.pixel_size_nm is not None and f"{info.pixel_size_nm:g} nm" in description:
+        return description
+    return f"{description}; {scale}" if description else scale.capitalize()
 
 
 class ScaleRow(QWidget):
@@ -371,4 +374,5 @@ def _number(lowest: float, highest: float, decimals: int, suffix: str, at_zero: 
     box.setSpecialValueText(at_zero)
     box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
     box.setKeyboardTracking(False)
+    box.setMinimumWidth(box.fontMetrics().horizontalAdvance(f"1000{suffix}{at_zero}"))
     return box
