@@ -309,6 +309,8 @@ def test_train_refuses_scribbles_without_a_stroke(run: Run, image: Path, tmp_pat
         (("--width", "0"), "base_channels"),
         (("--device", "abacus"), "abacus"),
         (("--annotated", "none.tif"), "none.tif"),
+        (("--pixel-size", "-3"), "-3"),
+        (("--pixel-size", "0"), "positive"),
     ],
 )
 def test_train_refuses_what_contradicts_itself(

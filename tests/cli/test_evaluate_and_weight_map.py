@@ -55,6 +55,13 @@ def test_folders_are_paired_by_stem(run: Run, tmp_path: Path) -> None:
     assert ran.json["f1_at"]["0.5"] == pytest.approx(2 * 3 / (2 * 3 + 3))
 
 
+def test_a_folder_against_itself_is_perfect(run: Run, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.tif", squares())
+    ran = run("evaluate", tmp_path, tmp_path, "--json")
+    assert [entry["f1"] for entry in ran.json["per_plane"]] == [1, 1]
+
+
 def test_a_class_task_has_scores_per_class(run: Run, labels: Path) -> None:
     ran = run("evaluate", labels, labels, "--task", "classes", "--json")
     assert [entry["class_id"] for entry in ran.json["per_class"]] == [0, 1, 2, 3]
@@ -104,6 +111,16 @@ def test_scribbles_and_a_mask_leave_the_rest_without_weight(run: Run, tmp_path: 
     assert run("weight-map", labels, "--out", out, *arguments).code == 0
     found = tifffile.imread(out)
     np.testing.assert_array_equal(found > 0, (coded > 0) & (mask > 0))
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (32, 39)])
+def test_a_mask_of_another_shape_is_refused(
+    run: Run, labels: Path, tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    mask = write(tmp_path / "m.tif", np.ones(shape, np.uint8))
+    arguments = ("--annotated", mask, "--out", tmp_path / "w.tif")
+    assert run("weight-map", labels, *arguments).refuses("mask", "32×40")
+    assert not (tmp_path / "w.tif").exists()
 
 
 def test_the_weight_map_of_a_volume_knows_its_voxels(run: Run, tmp_path: Path) -> None:

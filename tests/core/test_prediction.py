@@ -430,6 +430,7 @@ def test_what_was_assumed_is_noted() -> None:
         {"zoom": 0},
         {"zoom": float("nan")},
         {"pixel_size_nm": -4},
+        {"pixel_size_nm": 0},
         {"pixel_size_nm": (1.0,) * 4},
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_unet_seg._cli._options import Coding
+from napari_unet_seg.core._label_checks import check_mask
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.image_files import open_image, pair_by_name
@@ -66,6 +67,7 @@ def read_annotation(
         if annotated is None:
             return annotation
         mask = np.asarray(open_image(annotated).data[...]) != 0
+        check_mask(mask, annotation.labels.shape)
         return replace(annotation, annotated=mask & annotation.annotated_mask)
     except InputError as error:
         raise InputError(f"'{labels}': {error}") from error

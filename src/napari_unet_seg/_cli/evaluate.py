@@ -35,7 +35,7 @@ def evaluate(
     from napari_unet_seg.core.image_files import pair_by_name
     from napari_unet_seg.core.metrics import evaluate_many
 
-    pairs = pair_by_name(prediction, truth)
+    pairs = pair_by_name(prediction, truth, may_be_same=True)
     arrays = [(_prediction(predicted), _labels(true)) for predicted, true in pairs]
     try:
         result = evaluate_many(arrays, task=task.value, volume=volume)

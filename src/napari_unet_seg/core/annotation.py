@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,8 @@ class Annotation:
     Raises
     ------
     InputError
-        Shapes that don't match, labels that are not integers or negative, nothing annotated.
+        Shapes that don't match, labels that are not integers or negative, nothing annotated, a pixel
+        size that is not positive.
     """
 
     image: NDArray[Any]
@@ -49,6 +51,7 @@ class Annotation:
         object.__setattr__(self, "axes", self.axes or _guessed_axes(self.image.shape, self.labels.shape))
         _check_axes(self.axes, self.image.shape, self.labels.shape)
         _check_annotated(self.annotated, self.labels.shape)
+        _check_pixel_size(self.pixel_size_nm)
 
     @classmethod
     def dense(
@@ -163,6 +166,12 @@ def _check_annotated(annotated: NDArray[np.bool_] | None, labels: tuple[int, ...
     check_mask(annotated, labels)
     if not annotated.any():
         raise InputError("Nothing is annotated: paint background and objects, or mark a region or plane.")
+
+
+def _check_pixel_size(pixel_size_nm: float | tuple[float, ...] | None) -> None:
+    sizes = pixel_size_nm if isinstance(pixel_size_nm, tuple) else (pixel_size_nm,)
+    if not all(size is None or (math.isfinite(size) and size > 0) for size in sizes):
+        raise InputError(f"The pixel size is {pixel_size_nm} nm: give a positive number, or leave it out.")
 
 
 def _shape_sentence(image: tuple[int, ...], labels: tuple[int, ...]) -> str:

@@ -380,11 +380,11 @@ def image_stem(path: PathLike) -> str:
     return re.sub(r"(\.ome\.tiff?|\.tiff?|\.png|\.ome\.zarr)$", "", Path(path).name, flags=re.IGNORECASE)
 
 
-def pair_by_name(images: PathLike, labels: PathLike) -> list[tuple[Path, Path]]:
+def pair_by_name(images: PathLike, labels: PathLike, *, may_be_same: bool = False) -> list[tuple[Path, Path]]:
     """Pair image files with label files of the same stem, or `x.png` with `x_mask.png`.
 
     Two files are one pair whatever their names. `labels` may be the folder `images` itself, then masks are
-    told by their names.
+    told by their names; with `may_be_same`, each file of such a folder without masks is its own partner.
 
     Raises
     ------
@@ -400,7 +400,8 @@ def pair_by_name(images: PathLike, labels: PathLike) -> list[tuple[Path, Path]]:
     if not images.is_dir():
         return [(images, labels)]
     of_image, of_labels = _by_stem(images), _by_stem(labels)
-    if images.resolve() == labels.resolve():
+    has_masks = any(stem.endswith("_mask") for stem in of_labels)
+    if images.resolve() == labels.resolve() and (has_masks or not may_be_same):
         of_image = {stem: p for stem, p in of_image.items() if not stem.endswith("_mask")}
         of_labels = {stem: p for stem, p in of_labels.items() if stem.endswith("_mask")}
     return _paired(of_image, of_labels, images, labels)

@@ -57,8 +57,9 @@ class PredictSettings:
             raise InputError(f"The tile's side is {self.tile_px} px: choose 1 or more.")
         if self.zoom is not None and not (math.isfinite(self.zoom) and self.zoom > 0):
             raise InputError(f"The zoom is {self.zoom}: choose a positive number; 2 enlarges twofold.")
-        sizes = self.pixel_size_nm if isinstance(self.pixel_size_nm, tuple) else (self.pixel_size_nm or 1.0,)
-        if not 1 <= len(sizes) <= 3 or not all(math.isfinite(size) and size > 0 for size in sizes):
+        sizes = self.pixel_size_nm if isinstance(self.pixel_size_nm, tuple) else (self.pixel_size_nm,)
+        are_positive = all(size is None or (math.isfinite(size) and size > 0) for size in sizes)
+        if not 1 <= len(sizes) <= 3 or not are_positive:
             raise InputError(
                 f"The pixel size is {self.pixel_size_nm} nm: give a positive number, or (Y, X), or (Z, Y, X)."
             )
