@@ -181,7 +181,7 @@ def test_sizes_can_be_given_in_square_micrometres(qtbot: QtBot, viewer: Any, doc
 
 
 def test_cancel_answers_and_the_dock_works_again(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:
-    dock.more.tile.setValue(2)
+    dock.more.tile.setValue(8)
     click(qtbot, dock.where.stack)
     click(qtbot, dock.button)
     assert not dock.button.isEnabled()
@@ -293,7 +293,7 @@ def test_the_dock_comes_back_as_it_was(qtbot: QtBot, viewer: Any, dock: SegmentD
 def test_taking_the_dock_out_stops_its_run(
     qtbot: QtBot, viewer: Any, dock: SegmentDock, no_thread_left: Callable[[], bool]
 ) -> None:
-    dock.more.tile.setValue(2)
+    dock.more.tile.setValue(8)
     click(qtbot, dock.where.stack)
     click(qtbot, dock.button)
     viewer.window.remove_dock_widget(dock)

@@ -34,7 +34,7 @@ def em(viewer: Any, squares: Any) -> Any:
 
 def slow(**changes: Any) -> nus.PredictSettings:
     """So many tiles that there is time to do something meanwhile."""
-    return nus.PredictSettings(tile_px=4, **changes)
+    return nus.PredictSettings(tile_px=8, **changes)
 
 
 def run_until_first_tile(qtbot: QtBot, em: Any, model: Any, **changes: Any) -> nus.Job:
