@@ -135,6 +135,7 @@ class Job(QObject):
         """Stop, and wait for it: Qt or the interpreter ends."""
         self.abandon()
         self._worker.thread_.join(_LONGEST_STEP_S)
+        self._ended.set()
 
     def begin(self) -> None:
         """Start the thread; once."""
