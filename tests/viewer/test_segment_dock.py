@@ -20,7 +20,8 @@ from napari_unet_seg._widgets.segment_dock import SegmentDock
 from napari_unet_seg._widgets.segment_rows import WhereRow, nearest_model
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.model_store import ModelInfo
-from napari_unet_seg.core.models import Model, new_model
+from napari_unet_seg.core.models import Model, load_model, new_model
+from napari_unet_seg.core.objects import ObjectSettings
 
 LABELS = "em › bright › labels"
 LONG_MS = 60_000
@@ -70,6 +71,16 @@ def test_opening_the_dock_fills_in_what_the_layer_says(dock: SegmentDock) -> Non
     assert "3 planes" in dock.where.stack.text()
     assert dock.button.isEnabled()
     assert dock.why.text().startswith("Runs on ")
+
+
+def test_object_settings_are_those_of_the_model(viewer: Any, qtbot: QtBot, squares: Any) -> None:
+    add_stack(viewer, squares)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    assert dock.objects.settings == dock.model.info.objects, "of the one that is there at first"
+    dock.model.choose("nuclei-fluorescence")
+    assert dock.objects.settings == load_model("nuclei-fluorescence").objects, "of the one chosen next"
+    assert dock.objects.settings != ObjectSettings()
+    qtbot.waitUntil(lambda: dock.is_ready, timeout=LONG_MS)
 
 
 def test_the_first_click_segments_the_plane_in_view(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:

@@ -61,7 +61,7 @@ class SegmentDock(QWidget):
         self._connect()
         self._recall()
         self.reset_choices()
-        self._warm_up()
+        self._take_model()  # also when the first model was chosen already, which nobody announced
 
     def _make_rows(self) -> None:
         self.image = ImageRow()
@@ -225,7 +225,7 @@ class SegmentDock(QWidget):
     def _take_model(self) -> None:
         info = self.model.info
         self._seconds_per_px = None
-        if info is not None and self.refinement is None:
+        if info is not None:
             self.objects.show_settings(info.objects)
             self.objects.show_task(info.task)
         self._offer_channels()
