@@ -102,6 +102,12 @@ def test_a_name_that_no_file_can_have_is_refused(model: Model, name: str) -> Non
         model.save(name)
 
 
+def test_a_bundled_model_cannot_be_shadowed_by_its_name(model: Model) -> None:
+    with pytest.raises(OutputError, match="bundled"):
+        model.save("em-boundaries", overwrite=True)
+    assert load_model("em-boundaries").info.source == "bundled"
+
+
 def test_an_unknown_name_lists_the_known_ones(model: Model) -> None:
     model.save("mine")
     with pytest.raises(ModelFileError, match=r"no model 'yours'.*mine"):

@@ -18,23 +18,14 @@ from PIL import Image
 
 from napari_unet_seg import _private_display
 from napari_unet_seg._demo import run_demo, sample, subject_of
-from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.image_files import look_at, write_labels
-from napari_unet_seg.core.models import new_model
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="private displays and Ctrl-C as on Linux")
 
 FILES = {"probabilities.ome.tif", "labels.ome.tif", "screenshot.png"}
 LONGEST_S = 240
-
-
-@pytest.fixture
-def model() -> str:
-    """An untrained model under the name that the demo looks for, in the test's own folder."""
-    made = new_model(Architecture(base_channels=2, depth=1, padding="same", dropout=0.0), pixel_size_nm=10.0)
-    made.save("em-boundaries")
-    return "em-boundaries"
+MODEL = "em-boundaries"
 
 
 @pytest.fixture
@@ -96,7 +87,7 @@ def wait_until_gone(process: int) -> None:
 
 
 def test_without_a_display_it_writes_its_files_replaces_old_ones_and_returns(
-    model: str, image: Path, tmp_path: Path
+    image: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -123,7 +114,7 @@ def test_without_a_display_it_writes_its_files_replaces_old_ones_and_returns(
 
 
 def test_with_a_display_the_window_stays_open_until_it_is_ended(
-    model: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     with private_display(monkeypatch), running(image, "--out", out) as process:
@@ -137,7 +128,6 @@ def test_with_a_display_the_window_stays_open_until_it_is_ended(
 def test_ctrl_c_while_it_segments_ends_with_130_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new_model(Architecture(base_channels=16, depth=4)).save("em-boundaries")
     big = tmp_path / "big.tif"
     tifffile.imwrite(big, np.zeros((40, 600, 600), np.uint8), photometric="minisblack")
     out = tmp_path / "out"
@@ -165,21 +155,21 @@ def test_a_private_display_ends_with_the_process_that_started_it() -> None:
 
 
 def test_without_display_and_xvfb_it_says_what_to_install(
-    model: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(_private_display.shutil, "which", lambda _name: None)
     with pytest.raises(InputError, match=r"no display, and Xvfb.*apt-get install xvfb"):
-        run_demo(image, model=model, out=tmp_path / "out")
+        run_demo(image, model=MODEL, out=tmp_path / "out")
 
 
-def test_labels_and_impossible_numbers_are_refused_before_a_window_opens(model: str, tmp_path: Path) -> None:
+def test_labels_and_impossible_numbers_are_refused_before_a_window_opens(tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "labels.tif", np.zeros((4, 5), np.uint8), axes="YX")
     with pytest.raises(InputError, match="holds labels, not an image"):
-        run_demo(labels, model=model, out=tmp_path / "out")
+        run_demo(labels, model=MODEL, out=tmp_path / "out")
     with pytest.raises(InputError, match="zoom is -1"):
-        run_demo(None, model=model, zoom=-1, out=tmp_path / "out")
+        run_demo(None, model=MODEL, zoom=-1, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

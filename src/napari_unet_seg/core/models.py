@@ -23,6 +23,7 @@ from napari_unet_seg.core.model_store import (
     SUFFIX,
     ModelInfo,
     Task,
+    bundled_folder,
     find_model,
     is_path,
     list_models,
@@ -197,6 +198,8 @@ def model_output_path(name_or_path: str | os.PathLike[str], *, overwrite: bool) 
             raise OutputError(f"A model's file ends in {SUFFIX}: '{path}' does not.")
     else:
         path = saved_path(str(name_or_path))
+        if (bundled_folder() / path.name).exists():
+            raise OutputError(f"'{path.stem}' is the name of a bundled model: choose another one.")
         _make_model_folder(path.parent)
     if not path.parent.is_dir():
         raise OutputError(f"The folder '{path.parent}' does not exist: create it, or choose another place.")
