@@ -17,7 +17,7 @@ from napari_unet_seg._cli._options import voxel_size_nm
 from napari_unet_seg._cli._outputs import staged
 from napari_unet_seg._cli._plane_file import PlaneFile
 from napari_unet_seg._cli._predict_jobs import Job
-from napari_unet_seg._cli._progress import ProgressBar
+from napari_unet_seg._cli._progress import ProgressBar, first_interrupt_asks_to_stop
 from napari_unet_seg.core.errors import InputError, UNetSegError
 from napari_unet_seg.core.image_files import OpenedImage, open_image, write_labels, write_probabilities
 from napari_unet_seg.core.models import Model
@@ -229,9 +229,12 @@ def _run(
         say_once(sentence)
     collector = None if scratch is None else _PlaneCollector(scratch, started)
     is_under_way = False
-    with ProgressBar("tiles") as bar, closing(steps):
+    # Not by an exception in the middle of a tile: one that strikes inside a callback of PyTorch is lost.
+    with first_interrupt_asks_to_stop() as wish, ProgressBar("tiles") as bar, closing(steps):
         bar.show(name, 0, started.n_tiles)
         while True:
+            if wish.is_asked:
+                raise KeyboardInterrupt
             try:
                 step = next(steps)
             except StopIteration as end:
