@@ -12,7 +12,7 @@ from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.normalisation import ArrayLike
 from napari_unet_seg.core.objects import ObjectSettings
-from napari_unet_seg.core.rescaling import choose_zoom, zoomed_length
+from napari_unet_seg.core.rescaling import choose_zoom
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,6 @@ class Request:
     device: DeviceChoice
     objects: ObjectSettings
     notes: tuple[str, ...]
-
-    @property
-    def grid_shape(self) -> tuple[int, int]:
-        """(Y, X) of a plane on the model's grid."""
-        height, width = self.layout.plane_shape
-        return zoomed_length(height, self.zoom[0]), zoomed_length(width, self.zoom[1])
 
 
 def resolve(image: ArrayLike, model: Model, settings: PredictSettings) -> Request:
