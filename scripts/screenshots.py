@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tifffile
-from qtpy.QtCore import QRect
+from PIL import Image
 from qtpy.QtWidgets import QWidget
 
 from napari_unet_seg._demo import (
@@ -25,6 +26,7 @@ from napari_unet_seg.core.atomic import write_atomically
 from napari_unet_seg.core.synthetic import synthetic_em
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+MARGIN_PX = 12
 
 
 def main() -> None:
@@ -58,10 +60,11 @@ def show_open_dock(window: DemoWindow, folder: Path) -> None:
 
 def keep_dock(name: str, dock: QWidget) -> None:
     """The dock without the empty part below its rows."""
-    height = min(dock.height(), dock.layout().totalHeightForWidth(dock.width()))
-    pixmap = dock.grab(QRect(0, 0, dock.width(), height))
-    pixmap.save(str(IMAGES / name))
-    print(IMAGES / name)
+    path = IMAGES / name
+    dock.grab().save(str(path))
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    rows = np.flatnonzero(np.ptp(pixels[:-MARGIN_PX, MARGIN_PX:-MARGIN_PX], axis=1).any(axis=1))
+    keep(name, png(pixels[: rows.max() + MARGIN_PX]))
 
 
 def keep(name: str, content: bytes) -> None:
