@@ -36,6 +36,7 @@ WINDOW_PX = (1400, 900)
 LABELS_OPACITY = 0.45
 _SETTLING_MS = 600
 """Time for layout, thumbnails and the last drawing before the picture is taken."""
+_LONGEST_WARM_UP_MS = 6000
 _LOOK_FOR_CTRL_C_MS = 100
 
 
@@ -276,8 +277,11 @@ def show_result(window: DemoWindow) -> None:
         layer for layer in reversed(viewer.layers) if layer.visible and layer.name.endswith("labels")
     )
     labels.opacity = LABELS_OPACITY
-    settle()  # the dock may have grown by what it says now
-    viewer.reset_view()
+    for _ in range(_LONGEST_WARM_UP_MS // _SETTLING_MS):
+        settle()
+        if window.segment_dock.why.text():  # the device is known
+            break
+    viewer.reset_view()  # now that the dock has grown by all that it says
     settle()
 
 
