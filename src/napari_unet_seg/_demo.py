@@ -212,7 +212,7 @@ def segment_all(
         dock.scale.zoom.setValue(zoom)
     say(f"Segmenting with '{model}' …")
     dock.segment()
-    job = dock._job  # noqa: SLF001 - the dock shows its job, and hands it to nobody else
+    job = dock.job
     if job is None:
         raise UNetSegError(dock.obstacle() or dock.message.sentence.text())
     with _when_asked(wish, job.cancel):
