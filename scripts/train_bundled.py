@@ -67,6 +67,27 @@ def prepare_flyem(folder: Path) -> None:
                 tifffile.imwrite(folder / name / "labels" / file, with_membrane(ids), compression="zlib")
 
 
+def prepare_phase(folder: Path) -> None:
+    """Shrink the fields to half size: cells are about 25 px wide then, and a patch sees their surroundings.
+
+    The last 4 fields are kept for validation.
+    """
+    stack = DATA / "cells-phase-usiigaci" / "train"
+    image, labels = tifffile.imread(stack / "images.tif"), tifffile.imread(stack / "labels.tif")
+    for name, part in (("train", slice(0, -4)), ("val", slice(-4, None))):
+        for kind, planes in (("images", image[part]), ("labels", labels[part])):
+            (folder / name / kind).mkdir(parents=True, exist_ok=True)
+            for number, plane in enumerate(planes):
+                half = halved(plane) if kind == "images" else plane[::2, ::2]
+                tifffile.imwrite(folder / name / kind / f"{number:02}.tif", half, compression="zlib")
+
+
+def halved(plane: np.ndarray) -> np.ndarray:
+    """Return the plane at half size, averaged over 2 × 2 pixels."""
+    pixels = plane.reshape(plane.shape[0] // 2, 2, plane.shape[1] // 2, 2)
+    return np.rint(pixels.mean(axis=(1, 3))).astype(plane.dtype)
+
+
 def with_membrane(ids: np.ndarray) -> np.ndarray:
     """Return the 4-connected pieces of each id, with 0 on both sides of every border between them."""
     pieces = connected_pieces(ids, connectivity=1)
@@ -114,6 +135,25 @@ RECIPES = {
             "description": "Cell interiors and membranes in EM of neural tissue; FIB-SEM at 10 nm/px",
         },
         objects={"split_touching": 0.25},
+    ),
+    "cells-phase-contrast": Recipe(
+        prepare=prepare_phase,
+        stages=(
+            (
+                f"--images={SCRATCH}/cells-phase-contrast/train/images",
+                f"--labels={SCRATCH}/cells-phase-contrast/train/labels",
+                f"--val-images={SCRATCH}/cells-phase-contrast/val/images",
+                f"--val-labels={SCRATCH}/cells-phase-contrast/val/labels",
+                "--preset=thorough",
+                "--steps=5000",
+            ),
+        ),
+        info={
+            "class_names": ("background", "cell"),
+            "licence": "MIT",
+            "credit": "OIST, Usiigaci: Tsai et al. 2019 (T98G glioblastoma, phase contrast)",
+            "description": "Adherent cells in phase contrast; T98G glioblastoma",
+        },
     ),
 }
 
