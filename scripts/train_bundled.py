@@ -155,6 +155,24 @@ RECIPES = {
             "description": "Adherent cells in phase contrast; T98G glioblastoma",
         },
     ),
+    "axons-sem": Recipe(
+        prepare=no_preparation,
+        stages=(
+            (
+                f"--images={DATA}/axons-sem/train/images",
+                f"--labels={DATA}/axons-sem/train/labels",
+                "--task=classes",
+                "--preset=thorough",
+                "--steps=5000",
+            ),
+        ),
+        info={
+            "class_names": ("background", "myelin", "axon"),
+            "licence": "MIT",
+            "credit": "AxonDeepSeg, rat spinal cord SEM (doi 10.5281/zenodo.5498378)",
+            "description": "Myelin and axons in scanning EM of white matter; 0.1 to 0.18 µm/px",
+        },
+    ),
 }
 
 
