@@ -9,8 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_unet_seg._annotation_layer import annotation_from_layers
     from napari_unet_seg._jobs import Job, start
-    from napari_unet_seg._layers import add_prediction, annotation_from_layers
+    from napari_unet_seg._layers import add_prediction
     from napari_unet_seg._segmenting import segment
     from napari_unet_seg.core.annotation import Annotation
     from napari_unet_seg.core.metrics import evaluate
@@ -53,7 +54,7 @@ _HOME = {
     "TrainSettings": "core.training",
     "WeightSettings": "core.weight_map",
     "add_prediction": "_layers",
-    "annotation_from_layers": "_layers",
+    "annotation_from_layers": "_annotation_layer",
     "evaluate": "core.metrics",
     "fine_tune": "core.training",
     "list_models": "core.models",

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
-from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -347,102 +345,6 @@ def unused_name(viewer: Any, base: str) -> str:
         number += 1
         name = f"{base} #{number}"
     return name
-
-
-Coding: TypeAlias = Literal["dense", "scribbles", "regions", "planes"]
-CODINGS: tuple[Coding, ...] = get_args(Coding)
-
-
-def annotation_from_layers(
-    image: Any,
-    labels: Any,
-    *,
-    coding: Coding | None = None,
-    regions: Any = None,
-    planes: Sequence[int] | None = None,
-) -> Annotation:
-    """What a person has said about an image by painting a labels layer.
-
-    Parameters
-    ----------
-    image, labels
-        Layers; the labels have the image's axes without channels.
-    coding
-        What a label means, and where it counts. "scribbles": 0 not annotated, 1 background, 2 and up objects.
-        "regions": everything inside the rectangles of `regions`, a shapes layer. "planes": everything in the
-        listed planes. "dense": everything. None: regions or planes when they are given, else as the layer's
-        metadata says.
-    regions, planes
-        See `coding`.
-
-    Raises
-    ------
-    InputError
-        The layers do not fit each other, nothing is annotated, or the coding is not known.
-    """
-    found = read_image(image)
-    drawn = np.asarray(labels.data[0] if labels.multiscale else labels.data)
-    if drawn.shape != found.label_shape:
-        raise InputError(
-            f"Labels '{labels.name}' is {_by(drawn.shape)} but image '{found.name}' is "
-            f"{_by(found.label_shape)}: draw on all slices, or choose one."
-        )
-    coding = coding or _coding_of(labels, regions, planes)
-    where: dict[str, Any] = {"axes": found.axes.replace("S", "C"), "pixel_size_nm": _pixel_size_of(found)}
-    values = np.array(found.data)
-    if coding == "dense":
-        return Annotation.dense(values, drawn.copy(), **where)
-    if coding == "scribbles":
-        return Annotation.scribbles(values, drawn, **where)
-    if coding == "planes":
-        chosen = planes if planes is not None else _said(labels).get("planes", ())
-        return Annotation.planes(values, drawn.copy(), list(chosen), **where)
-    if coding == "regions":
-        return Annotation.regions(values, drawn.copy(), _rectangles(regions, image, found), **where)
-    raise InputError(f"Coding '{coding}' is unknown: choose one of {', '.join(CODINGS)}.")
-
-
-def _said(layer: Any) -> dict[str, Any]:
-    """Our entry in the layer's metadata."""
-    entry = layer.metadata.get(METADATA, {})
-    return entry if isinstance(entry, dict) else {}
-
-
-def _coding_of(labels: Any, regions: Any, planes: Sequence[int] | None) -> Coding:
-    if regions is not None:
-        return "regions"
-    if planes is not None:
-        return "planes"
-    coding = _said(labels).get("coding")
-    if coding in CODINGS:
-        return coding  # type: ignore[no-any-return]
-    raise InputError(
-        f"Labels '{labels.name}' does not say what counts as annotated: give coding='scribbles' or 'dense', "
-        "or regions= or planes=."
-    )
-
-
-def _rectangles(shapes: Any, image_layer: Any, image: LayerImage) -> list[tuple[slice, ...]]:
-    """One region per shape: its plane, and the rows and columns of its bounding box."""
-    if shapes is None or not len(shapes.data):
-        raise InputError(
-            "There is no rectangle: draw one around what is annotated, and give its layer as regions=."
-        )
-    found = []
-    for corners in shapes.data:
-        one = SimpleNamespace(data=[corners], selected_data=(), data_to_world=shapes.data_to_world)
-        box = rectangle_of(one, image_layer, image)
-        if box is not None:
-            planes = plane_in_view(image_layer, image, shapes.data_to_world(corners[0]))
-            found.append((*(slice(at, at + 1) for at in planes), *box))
-    return found
-
-
-def _pixel_size_of(image: LayerImage) -> float | tuple[float, ...] | None:
-    sizes = image.voxel_size_nm
-    if set(image.label_axes) <= sizes.keys():
-        return tuple(sizes[axis] for axis in image.label_axes)
-    return sizes["Y"] if "Y" in sizes and sizes["Y"] == sizes.get("X") else None
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -13,7 +13,6 @@ from napari.components import ViewerModel
 from napari_unet_seg._layers import (
     Part,
     add_prediction,
-    annotation_from_layers,
     box_of,
     placement,
     plane_in_view,
@@ -211,44 +210,3 @@ def test_a_prediction_of_another_image_is_refused(
     prediction = predict(squares, bright_model, PredictSettings(pixel_size_nm=10))
     with pytest.raises(InputError, match="3×64×80 but image 'em' is 2×64×80"):
         add_prediction(viewer, prediction, like=layer)
-
-
-def painted(viewer: ViewerModel) -> tuple[Any, Any]:
-    layer = viewer.add_image(np.zeros((2, 6, 6), np.uint8), name="em", scale=(40, 4, 4), units=NM)
-    drawn = np.zeros((2, 6, 6), np.uint8)
-    drawn[0, 1:3, 1:3], drawn[0, 5] = 2, 1
-    return layer, viewer.add_labels(drawn, name="cells", scale=(40, 4, 4), units=NM)
-
-
-def test_scribbles_count_where_something_is_painted(viewer: ViewerModel) -> None:
-    layer, labels = painted(viewer)
-    annotation = annotation_from_layers(layer, labels, coding="scribbles")
-    assert annotation.annotated_mask.sum() == 10
-    assert annotation.labels.max() == 1
-    assert annotation.pixel_size_nm == (40, 4, 4)
-
-
-def test_planes_and_regions_and_metadata_say_what_counts(viewer: ViewerModel) -> None:
-    layer, labels = painted(viewer)
-    assert annotation_from_layers(layer, labels, planes=[1]).annotated_mask.sum() == 36
-    shapes = viewer.add_shapes(
-        [np.array([[0, 1, 1], [0, 1, 2], [0, 3, 2], [0, 3, 1]])], scale=(40, 4, 4), units=NM
-    )
-    annotated = annotation_from_layers(layer, labels, regions=shapes).annotated_mask
-    assert annotated.sum() == 6
-    assert annotated[0, 1:4, 1:3].all()
-    labels.metadata["napari-unet-seg"] = {"coding": "dense"}
-    assert annotation_from_layers(layer, labels).annotated_mask.all()
-
-
-def test_what_does_not_say_what_counts_is_asked(viewer: ViewerModel) -> None:
-    layer, labels = painted(viewer)
-    with pytest.raises(InputError, match="does not say what counts"):
-        annotation_from_layers(layer, labels)
-
-
-def test_labels_of_another_shape_are_refused_with_both_shapes(viewer: ViewerModel) -> None:
-    layer, _ = painted(viewer)
-    flat = viewer.add_labels(np.zeros((6, 6), int), name="flat")
-    with pytest.raises(InputError, match="Labels 'flat' is 6×6 but image 'em' is 2×6×6"):
-        annotation_from_layers(layer, flat, coding="dense")

@@ -1,0 +1,505 @@
+"""What a person says by painting: labels layers that are annotations, and where in them labels count; no Qt.
+
+Layers are duck-typed: whatever has napari's attributes will do. Everything here runs on the main thread.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_unet_seg._layers import (
+    METADATA,
+    Index,
+    LayerImage,
+    Part,
+    label_dtype,
+    placement,
+    read_image,
+    unused_name,
+)
+from napari_unet_seg.core._label_checks import by
+from napari_unet_seg.core.annotation import Annotation
+from napari_unet_seg.core.errors import InputError
+
+Coding: TypeAlias = Literal["dense", "scribbles", "regions", "planes", "corrections"]
+CODINGS: tuple[Coding, ...] = get_args(Coding)
+
+Box: TypeAlias = tuple[slice, slice]
+"""Rows and columns of a plane."""
+IntArray: TypeAlias = NDArray[np.integer[Any]]
+
+RIM_PX = 3
+"""How far around a checked object its surroundings count, too: its border was looked at with it."""
+
+_MAP_NORESERVE = 0x4000  # Python 3.11 has no name for it
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneAnnotation:
+    """A plane, or a box of it: copies, whatever the coding of the layer.
+
+    Attributes
+    ----------
+    labels
+        (Y, X): 0 background, >= 1 objects.
+    annotated
+        (Y, X): only where it is True do labels count.
+    """
+
+    labels: IntArray
+    annotated: NDArray[np.bool_]
+
+
+# Making and finding them
+
+
+def new_annotation_layer(viewer: Any, image_layer: Any, *, coding: Coding = "scribbles") -> Any:
+    """Add an empty labels layer for an image, where the image lies.
+
+    Raises
+    ------
+    InputError
+        The layer is no image that can be annotated, or there is not enough memory.
+    """
+    image = read_image(image_layer)
+    layer = viewer.add_labels(
+        _empty(image),
+        name=unused_name(viewer, f"{image.name} › annotation"),
+        metadata={METADATA: _entry(coding, image_layer)},
+        **placement(image_layer, image.axes.replace("S", ""), image.label_axes),
+    )
+    layer.selected_label = first_object_id(coding)
+    return layer
+
+
+def correction_layer(viewer: Any, prediction_labels_layer: Any, image_layer: Any) -> Any:
+    """Add a copy of predicted labels, in which nothing counts until a person has touched or checked it.
+
+    Raises
+    ------
+    InputError
+        The labels do not belong to the image.
+    """
+    image = read_image(image_layer)
+    predicted = prediction_labels_layer.data
+    predicted = np.asarray(predicted[0] if prediction_labels_layer.multiscale else predicted)
+    check_fit(prediction_labels_layer, image)
+    largest = int(predicted.max(initial=0))
+    layer = viewer.add_labels(
+        predicted.astype(label_dtype(largest)),
+        name=unused_name(viewer, f"{image.name} › corrections"),
+        metadata={METADATA: _entry("corrections", image_layer)},
+        **placement(image_layer, image.axes.replace("S", ""), image.label_axes),
+    )
+    layer.selected_label = largest + 1
+    return layer
+
+
+def adopt(layer: Any, coding: Coding, image_layer: Any = None) -> None:
+    """Make an existing labels layer an annotation: note what its labels mean; its data stay as they are.
+
+    Raises
+    ------
+    InputError
+        It cannot be painted in, or its labels are none.
+    """
+    name, way_out = f"Labels '{layer.name}'", "press New for a layer that can."
+    if getattr(layer, "_type_string", "labels") != "labels" or not hasattr(layer, "selected_label"):
+        raise InputError(f"Layer '{layer.name}' is not a labels layer: choose one, or press New.")
+    if layer.multiscale:
+        raise InputError(f"{name} is a pyramid, which cannot be painted in: {way_out}")
+    data = layer.data
+    if not isinstance(data, np.ndarray):
+        kind = type(data).__module__.partition(".")[0]
+        raise InputError(f"{name} is a {kind} array and cannot be painted in quickly and undone: {way_out}")
+    if not data.flags.writeable:
+        raise InputError(f"{name} is read-only and cannot be painted in: {way_out}")
+    if not np.issubdtype(data.dtype, np.integer):
+        raise InputError(f"{name} is {data.dtype}, and ids are integers: {way_out}")
+    if np.issubdtype(data.dtype, np.signedinteger) and data.min(initial=0) < 0:
+        raise InputError(f"{name} holds the negative id {data.min()}: ids are 0 and up; {way_out}")
+    said = _said(layer)
+    kept = {key: said[key] for key in ("planes", "touched", "checked", "image") if key in said}
+    layer.metadata[METADATA] = said | _entry(coding, image_layer) | kept
+
+
+def coding_of(layer: Any) -> Coding | None:
+    """What the labels of a layer mean; None when it is no annotation."""
+    coding = _said(layer).get("coding")
+    return coding if coding in CODINGS else None
+
+
+def first_object_id(coding: Coding) -> int:
+    """The smallest id of an object: among scribbles, 1 is background."""
+    return 2 if coding == "scribbles" else 1
+
+
+def new_regions_layer(viewer: Any, labels_layer: Any) -> Any:
+    """Add the shapes layer whose rectangles say where the labels of a layer count."""
+    axes = "".join(str(number) for number in range(labels_layer.ndim))
+    return viewer.add_shapes(
+        ndim=labels_layer.ndim,
+        name=unused_name(viewer, f"{labels_layer.name} › regions"),
+        metadata={"regions_of": str(labels_layer.unique_id)},
+        face_color="transparent",
+        edge_color="#ffb000",
+        edge_width=2,
+        **placement(labels_layer, axes, axes),
+    )
+
+
+def regions_layer_of(viewer_layers: Iterable[Any], labels_layer: Any) -> Any:
+    """The shapes layer whose rectangles belong to a labels layer; None when there is none."""
+    owner = str(labels_layer.unique_id)
+    return next((layer for layer in viewer_layers if layer.metadata.get("regions_of") == owner), None)
+
+
+def image_layer_of(viewer_layers: Iterable[Any], labels_layer: Any) -> Any:
+    """The image that a labels layer annotates: the one it was made for, else one that it fits; or None."""
+    images = [layer for layer in viewer_layers if getattr(layer, "_type_string", "") == "image"]
+    wanted = _said(labels_layer).get("image")
+    made_for = next((layer for layer in images if str(layer.unique_id) == wanted), None)
+    return made_for or next((layer for layer in images if _fits(labels_layer, layer)), None)
+
+
+def check_fit(labels_layer: Any, image: LayerImage) -> None:
+    """Refuse labels that do not have the image's shape.
+
+    Raises
+    ------
+    InputError
+        With both shapes, and what to do.
+    """
+    shape = _data_of(labels_layer).shape
+    if tuple(shape) != image.label_shape:
+        raise InputError(
+            f"Labels '{labels_layer.name}' is {by(shape)} but image '{image.name}' is "
+            f"{by(image.label_shape)}: draw on all slices, or choose one."
+        )
+
+
+def _fits(labels_layer: Any, image_layer: Any) -> bool:
+    try:
+        check_fit(labels_layer, read_image(image_layer))
+    except InputError:
+        return False
+    return True
+
+
+def _entry(coding: Coding, image_layer: Any) -> dict[str, Any]:
+    entry: dict[str, Any] = {"coding": coding, "planes": [], "touched": {}, "checked": set()}
+    return entry if image_layer is None else entry | {"image": str(image_layer.unique_id)}
+
+
+def _empty(image: LayerImage) -> NDArray[np.uint16]:
+    """Zeros of the image's shape, of which only what is painted takes memory."""
+    n_bytes = int(np.prod(image.label_shape)) * np.dtype(np.uint16).itemsize
+    try:
+        return np.zeros(image.label_shape, np.uint16)
+    except MemoryError as error:
+        # Linux refuses what is larger than the memory unless it is told that not all of it will be used.
+        if not sys.platform.startswith("linux"):
+            raise _too_large(image, n_bytes) from error
+    try:
+        pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+    except OSError as error:
+        raise _too_large(image, n_bytes) from error
+    return np.frombuffer(pages, np.uint16).reshape(image.label_shape)
+
+
+def _too_large(image: LayerImage, n_bytes: int) -> InputError:
+    return InputError(
+        f"Labels for '{image.name}' take {n_bytes / 1e9:.0f} GB, and there is less memory: open fewer planes."
+    )
+
+
+# What counts
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Which pixels of a labels layer count, whatever the coding.
+
+    Attributes
+    ----------
+    planes
+        Of the first axis, annotated as a whole.
+    regions
+        By plane.
+    touched
+        By plane, (Y, X) masks of what a person painted in a copy of a prediction.
+    checked
+        Ids of predicted objects that a person has found right.
+    """
+
+    coding: Coding
+    planes: frozenset[int] = frozenset()
+    regions: Mapping[Index, Sequence[Box]] = field(default_factory=dict)
+    touched: Mapping[Index, NDArray[np.bool_]] = field(default_factory=dict)
+    checked: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, labels: Any, coding: Coding, regions: Any, planes: Sequence[int] | None) -> _Rule:
+        said = _said(labels)
+        return cls(
+            coding,
+            frozenset(planes if planes is not None else said.get("planes", ())),
+            {} if regions is None else _boxes_by_plane(regions, labels),
+            said.get("touched", {}),
+            frozenset(said.get("checked", ())),
+        )
+
+    def decode(self, data: Any, plane: Index, box: Box) -> PlaneAnnotation:
+        """Labels and where they count, of a box of one plane."""
+        coded = np.array(data[(*plane, *box)])
+        if self.coding == "scribbles":
+            return PlaneAnnotation(np.where(coded > 0, coded - coded.dtype.type(1), 0), coded > 0)
+        return PlaneAnnotation(coded, self._where(data, plane, box))
+
+    def _where(self, data: Any, plane: Index, box: Box) -> NDArray[np.bool_]:
+        shape = tuple(part.stop - part.start for part in box)
+        is_whole = self.coding == "dense" or (self.coding != "regions" and self._lists(plane))
+        annotated = np.full(shape, is_whole)
+        if is_whole:
+            return annotated
+        if self.coding in ("regions", "corrections"):
+            for region in self.regions.get(plane, ()):
+                annotated[_within(region, box)] = True
+        if self.coding == "corrections":
+            if plane in self.touched:
+                annotated |= self.touched[plane][box]
+            if self.checked:
+                annotated |= self._around_checked(data, plane, box)
+        return annotated
+
+    def _around_checked(self, data: Any, plane: Index, box: Box) -> NDArray[np.bool_]:
+        wider = tuple(
+            slice(max(0, part.start - RIM_PX), min(length, part.stop + RIM_PX))
+            for part, length in zip(box, data.shape[-2:], strict=True)
+        )
+        is_checked = np.isin(np.asarray(data[(*plane, *wider)]), list(self.checked))
+        if is_checked.any():
+            is_checked = ndimage.distance_transform_edt(~is_checked) <= RIM_PX
+        top, left = (part.start - wide.start for part, wide in zip(box, wider, strict=True))
+        height, width = (part.stop - part.start for part in box)
+        return is_checked[top : top + height, left : left + width]
+
+    def planes_of(self, data: Any) -> Iterator[Index]:
+        """Those on which anything may count, in order."""
+        for plane in np.ndindex(*data.shape[:-2]):
+            if self._reaches(data, plane):
+                yield plane
+
+    def _reaches(self, data: Any, plane: Index) -> bool:
+        if self.coding == "dense":
+            return True
+        if self.coding == "scribbles":
+            return bool(np.asarray(data[plane]).max(initial=0) > 0)
+        if self.coding == "regions":
+            return plane in self.regions
+        if self._lists(plane) or self.coding == "planes":
+            return self._lists(plane)
+        if plane in self.regions or (plane in self.touched and bool(self.touched[plane].any())):
+            return True
+        return bool(self.checked) and bool(np.isin(np.asarray(data[plane]), list(self.checked)).any())
+
+    def _lists(self, plane: Index) -> bool:
+        return (plane[0] if plane else 0) in self.planes
+
+
+def read_plane(
+    labels_layer: Any, plane: Index, box: Box | None = None, *, regions: Any = None
+) -> PlaneAnnotation:
+    """What a layer says about one plane, or a box of it.
+
+    Parameters
+    ----------
+    regions
+        The shapes layer whose rectangles belong to it, see `regions_layer_of`.
+
+    Raises
+    ------
+    InputError
+        The layer is no annotation.
+    """
+    data = _data_of(labels_layer)
+    rule = _Rule.of(labels_layer, _coding_that_counts(labels_layer), regions, None)
+    return rule.decode(data, plane, _whole(data) if box is None else box)
+
+
+def annotated_planes(labels_layer: Any, regions: Any = None) -> list[Index]:
+    """The planes of a layer on which anything counts; looks through all of its labels.
+
+    Raises
+    ------
+    InputError
+        The layer is no annotation.
+    """
+    rule = _Rule.of(labels_layer, _coding_that_counts(labels_layer), regions, None)
+    return list(rule.planes_of(_data_of(labels_layer)))
+
+
+def annotation_from_layers(
+    image: Any,
+    labels: Any,
+    *,
+    coding: Coding | None = None,
+    regions: Any = None,
+    planes: Sequence[int] | None = None,
+) -> Annotation:
+    """What a person has said about an image by painting a labels layer.
+
+    Of a stack, only the planes on which something counts are read: the annotation holds these, one after
+    the other along a single axis.
+
+    Parameters
+    ----------
+    image, labels
+        Layers; the labels have the image's axes without channels.
+    coding
+        What a label means, and where it counts. "scribbles": 0 not annotated, 1 background, 2 and up objects.
+        "regions": everything inside the rectangles of `regions`, a shapes layer. "planes": everything in the
+        listed planes. "dense": everything. "corrections", a copy of a prediction: what was painted since or
+        marked as checked, and what lies in regions or listed planes. None: regions or planes when they are
+        given, else as the layer's metadata says.
+    regions, planes
+        See `coding`.
+
+    Raises
+    ------
+    InputError
+        The layers do not fit each other, nothing is annotated, or the coding is not known.
+    """
+    found = read_image(image)
+    check_fit(labels, found)
+    coding = coding or _coding_given(regions, planes) or _coding_that_counts(labels)
+    data = _data_of(labels)
+    _check_wish(coding, regions, planes, data.shape)
+    rule = _Rule.of(labels, coding, regions, planes)
+    wanted = list(rule.planes_of(data))
+    if not wanted:
+        raise InputError(_NOTHING[coding])
+    said = [rule.decode(data, plane, _whole(data)) for plane in wanted]
+    where: dict[str, Any] = {"axes": _axes_of_planes(found), "pixel_size_nm": _pixel_size_of(found)}
+    values = _read_planes(found, wanted)
+    if len(found.label_axes) == 2:
+        drawn, annotated = said[0].labels, said[0].annotated
+    else:
+        drawn, annotated = np.stack([one.labels for one in said]), np.stack([one.annotated for one in said])
+    if coding == "dense":
+        return Annotation.dense(values, drawn, **where)
+    return Annotation(values, drawn, annotated, **where)
+
+
+_NOTHING: dict[Coding, str] = {
+    "dense": "There are no labels: choose a layer that has some.",
+    "scribbles": "Nothing is annotated: paint background with 1 and objects with 2 and up.",
+    "regions": "There is no rectangle: draw one around what is annotated, and give its layer as regions=.",
+    "planes": "Nothing is annotated: name the planes that are complete.",
+    "corrections": "Nothing is annotated: paint where the prediction is wrong, or mark objects as checked.",
+}
+
+
+def _check_wish(coding: str, regions: Any, planes: Sequence[int] | None, shape: Sequence[int]) -> None:
+    if coding not in CODINGS:
+        raise InputError(f"Coding '{coding}' is unknown: choose one of {', '.join(CODINGS)}.")
+    if regions is not None and regions.ndim < len(shape):
+        raise InputError(
+            f"The rectangles of '{regions.name}' lie on no plane of the stack: draw them on a layer that has "
+            "its axes."
+        )
+    n_planes = shape[0] if len(shape) > 2 else 1
+    outside = [plane for plane in planes or () if not 0 <= plane < n_planes]
+    if outside:
+        raise InputError(f"Plane {outside[0]} does not exist: choose from 0 to {n_planes - 1}.")
+
+
+def _axes_of_planes(image: LayerImage) -> str:
+    """Of the planes that were read: one axis for all of them, channels where they were."""
+    dropped = image.label_axes[:-3]
+    return "".join(axis for axis in image.axes.replace("S", "C") if axis not in dropped)
+
+
+def _read_planes(image: LayerImage, planes: Sequence[Index]) -> NDArray[Any]:
+    """One by one, so that a stack on disk stays there; axes as `_axes_of_planes` says."""
+    lead = image.label_axes[:-2]
+    parts = (Part(image.data, image.axes, dict(zip(lead, plane, strict=True))) for plane in planes)
+    read = [np.array(part[(slice(None),) * len(part.shape)]) for part in parts]
+    if not lead:
+        return read[0]
+    return np.stack(read, axis=_axes_of_planes(image).index(lead[-1]))
+
+
+def _said(layer: Any) -> dict[str, Any]:
+    """Our entry in the layer's metadata."""
+    entry = layer.metadata.get(METADATA, {})
+    return entry if isinstance(entry, dict) else {}
+
+
+def _data_of(labels: Any) -> Any:
+    return labels.data[0] if labels.multiscale else labels.data
+
+
+def _whole(data: Any) -> Box:
+    height, width = data.shape[-2:]
+    return slice(0, height), slice(0, width)
+
+
+def _coding_given(regions: Any, planes: Sequence[int] | None) -> Coding | None:
+    if regions is not None:
+        return "regions"
+    return None if planes is None else "planes"
+
+
+def _coding_that_counts(labels: Any) -> Coding:
+    coding = coding_of(labels)
+    if coding is None:
+        raise InputError(
+            f"Labels '{labels.name}' does not say what counts as annotated: "
+            "give coding='scribbles' or 'dense', or regions= or planes=."
+        )
+    return coding
+
+
+def _boxes_by_plane(shapes: Any, labels: Any) -> dict[Index, list[Box]]:
+    """What the shapes' bounding boxes touch of the labels, cut at the edge."""
+    boxes: dict[Index, list[Box]] = {}
+    shape = _data_of(labels).shape
+    for drawn in shapes.data:
+        corners = np.array([labels.world_to_data(shapes.data_to_world(corner)) for corner in drawn])
+        plane = tuple(round(float(at)) for at in corners[0, :-2])
+        box = tuple(
+            slice(max(0, int(np.floor(low + 0.5))), min(length, int(np.ceil(high - 0.5)) + 1))
+            for low, high, length in zip(
+                corners.min(axis=0)[-2:], corners.max(axis=0)[-2:], shape[-2:], strict=True
+            )
+        )
+        is_inside = all(0 <= at < length for at, length in zip(plane, shape, strict=False))
+        if is_inside and all(part.start < part.stop for part in box):
+            boxes.setdefault(plane, []).append((box[0], box[1]))
+    return boxes
+
+
+def _within(region: Box, box: Box) -> Box:
+    """A region in a box's own rows and columns."""
+    rows, columns = (
+        slice(max(0, part.start - frame.start), max(0, min(part.stop, frame.stop) - frame.start))
+        for part, frame in zip(region, box, strict=True)
+    )
+    return rows, columns
+
+
+def _pixel_size_of(image: LayerImage) -> float | tuple[float, ...] | None:
+    sizes = image.voxel_size_nm
+    axes = image.label_axes[-3:]
+    if set(axes) <= sizes.keys():
+        return tuple(sizes[axis] for axis in axes)
+    return sizes["Y"] if "Y" in sizes and sizes["Y"] == sizes.get("X") else None
