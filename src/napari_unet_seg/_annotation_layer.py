@@ -83,6 +83,9 @@ def new_annotation_layer(viewer: Any, image_layer: Any, *, coding: Coding = "scr
 def correction_layer(viewer: Any, prediction_labels_layer: Any, image_layer: Any) -> Any:
     """Add a copy of predicted labels, in which nothing counts until a person has touched or checked it.
 
+    What was touched is what differs from the prediction, so undoing takes it back; the layer of the
+    prediction must not be written into any more.
+
     Raises
     ------
     InputError
@@ -96,7 +99,7 @@ def correction_layer(viewer: Any, prediction_labels_layer: Any, image_layer: Any
     layer = viewer.add_labels(
         predicted.astype(label_dtype(largest)),
         name=unused_name(viewer, f"{image.name} › corrections"),
-        metadata={METADATA: _entry("corrections", image_layer)},
+        metadata={METADATA: _entry("corrections", image_layer) | {"predicted": predicted}},
         **placement(image_layer, image.axes.replace("S", ""), image.label_axes),
     )
     layer.selected_label = largest + 1
@@ -127,8 +130,9 @@ def adopt(layer: Any, coding: Coding, image_layer: Any = None) -> None:
     if np.issubdtype(data.dtype, np.signedinteger) and data.min(initial=0) < 0:
         raise InputError(f"{name} holds the negative id {data.min()}: ids are 0 and up; {way_out}")
     said = _said(layer)
-    kept = {key: said[key] for key in ("planes", "touched", "checked", "image") if key in said}
-    layer.metadata[METADATA] = said | _entry(coding, image_layer) | kept
+    layer.metadata[METADATA] = _entry(coding, None) | said | {"coding": coding}
+    if image_layer is not None:
+        layer.metadata[METADATA]["image"] = str(image_layer.unique_id)
 
 
 def coding_of(layer: Any) -> Coding | None:
@@ -195,6 +199,7 @@ def _fits(labels_layer: Any, image_layer: Any) -> bool:
 
 
 def _entry(coding: Coding, image_layer: Any) -> dict[str, Any]:
+    """What our entry in an annotation's metadata holds at first."""
     entry: dict[str, Any] = {"coding": coding, "planes": [], "touched": {}, "checked": set()}
     return entry if image_layer is None else entry | {"image": str(image_layer.unique_id)}
 
@@ -224,101 +229,96 @@ def _too_large(image: LayerImage, n_bytes: int) -> InputError:
 # What counts
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """Which pixels of a labels layer count, whatever the coding.
+@dataclass(frozen=True, eq=False)
+class AnnotationView:
+    """What a layer says, to read many planes of it, also in a thread, which may see a stroke half done.
 
     Attributes
     ----------
+    data
+        The layer's own, not copied.
     planes
         Of the first axis, annotated as a whole.
     regions
-        By plane.
+        Rows and columns of the rectangles, by plane.
     touched
         By plane, (Y, X) masks of what a person painted in a copy of a prediction.
+    predicted
+        What that copy was made of, where it is known: what differs from it was touched, too.
     checked
         Ids of predicted objects that a person has found right.
     """
 
+    data: Any
     coding: Coding
     planes: frozenset[int] = frozenset()
     regions: Mapping[Index, Sequence[Box]] = field(default_factory=dict)
     touched: Mapping[Index, NDArray[np.bool_]] = field(default_factory=dict)
+    predicted: Any = None
     checked: frozenset[int] = frozenset()
 
-    @classmethod
-    def of(cls, labels: Any, coding: Coding, regions: Any, planes: Sequence[int] | None) -> _Rule:
-        said = _said(labels)
-        return cls(
-            coding,
-            frozenset(planes if planes is not None else said.get("planes", ())),
-            {} if regions is None else _boxes_by_plane(regions, labels),
-            said.get("touched", {}),
-            frozenset(said.get("checked", ())),
-        )
-
-    def decode(self, data: Any, plane: Index, box: Box) -> PlaneAnnotation:
-        """Labels and where they count, of a box of one plane."""
-        coded = np.array(data[(*plane, *box)])
+    def read(self, plane: Index, box: Box | None = None) -> PlaneAnnotation:
+        """Labels and where they count, of one plane or a box of it; copies."""
+        box = _whole(self.data) if box is None else box
+        coded = np.array(self.data[(*plane, *box)])
         if self.coding == "scribbles":
             return PlaneAnnotation(np.where(coded > 0, coded - coded.dtype.type(1), 0), coded > 0)
-        return PlaneAnnotation(coded, self._where(data, plane, box))
+        return PlaneAnnotation(coded, self._where(coded, plane, box))
 
-    def _where(self, data: Any, plane: Index, box: Box) -> NDArray[np.bool_]:
-        shape = tuple(part.stop - part.start for part in box)
-        is_whole = self.coding == "dense" or (self.coding != "regions" and self._lists(plane))
-        annotated = np.full(shape, is_whole)
-        if is_whole:
-            return annotated
-        if self.coding in ("regions", "corrections"):
-            for region in self.regions.get(plane, ()):
-                annotated[_within(region, box)] = True
-        if self.coding == "corrections":
-            if plane in self.touched:
-                annotated |= self.touched[plane][box]
-            if self.checked:
-                annotated |= self._around_checked(data, plane, box)
-        return annotated
+    def annotated_planes(self) -> Iterator[Index]:
+        """Those on which anything counts, in order; found while looking through the labels."""
+        return (plane for plane in np.ndindex(*self.data.shape[:-2]) if self.reaches(plane))
 
-    def _around_checked(self, data: Any, plane: Index, box: Box) -> NDArray[np.bool_]:
-        wider = tuple(
-            slice(max(0, part.start - RIM_PX), min(length, part.stop + RIM_PX))
-            for part, length in zip(box, data.shape[-2:], strict=True)
-        )
-        is_checked = np.isin(np.asarray(data[(*plane, *wider)]), list(self.checked))
-        if is_checked.any():
-            is_checked = ndimage.distance_transform_edt(~is_checked) <= RIM_PX
-        top, left = (part.start - wide.start for part, wide in zip(box, wider, strict=True))
-        height, width = (part.stop - part.start for part in box)
-        return is_checked[top : top + height, left : left + width]
-
-    def planes_of(self, data: Any) -> Iterator[Index]:
-        """Those on which anything may count, in order."""
-        for plane in np.ndindex(*data.shape[:-2]):
-            if self._reaches(data, plane):
-                yield plane
-
-    def _reaches(self, data: Any, plane: Index) -> bool:
-        if self.coding == "dense":
+    def reaches(self, plane: Index) -> bool:
+        """Whether anything counts on a plane."""
+        if self.coding == "dense" or (self.coding in ("planes", "corrections") and self._lists(plane)):
             return True
         if self.coding == "scribbles":
-            return bool(np.asarray(data[plane]).max(initial=0) > 0)
-        if self.coding == "regions":
-            return plane in self.regions
-        if self._lists(plane) or self.coding == "planes":
-            return self._lists(plane)
-        if plane in self.regions or (plane in self.touched and bool(self.touched[plane].any())):
+            return bool(np.asarray(self.data[plane]).max(initial=0) > 0)
+        if plane in self.regions and self.coding in ("regions", "corrections"):
             return True
-        return bool(self.checked) and bool(np.isin(np.asarray(data[plane]), list(self.checked)).any())
+        return self.coding == "corrections" and self._is_corrected(plane)
 
     def _lists(self, plane: Index) -> bool:
         return (plane[0] if plane else 0) in self.planes
 
+    def _is_corrected(self, plane: Index) -> bool:
+        drawn = np.asarray(self.data[plane])
+        return bool(
+            (plane in self.touched and self.touched[plane].any())
+            or (self.predicted is not None and (drawn != self.predicted[plane]).any())
+            or (self.checked and np.isin(drawn, list(self.checked)).any())
+        )
 
-def read_plane(
-    labels_layer: Any, plane: Index, box: Box | None = None, *, regions: Any = None
-) -> PlaneAnnotation:
-    """What a layer says about one plane, or a box of it.
+    def _where(self, drawn: IntArray, plane: Index, box: Box) -> NDArray[np.bool_]:
+        is_whole = self.coding == "dense" or (self.coding != "regions" and self._lists(plane))
+        annotated = np.full(drawn.shape, is_whole)
+        if is_whole or self.coding == "planes":
+            return annotated
+        for region in self.regions.get(plane, ()):
+            annotated[_within(region, box)] = True
+        if self.coding == "corrections":
+            if plane in self.touched:
+                annotated |= self.touched[plane][box]
+            if self.predicted is not None:
+                annotated |= drawn != self.predicted[(*plane, *box)]
+            if self.checked:
+                annotated |= self._around_checked(plane, box)
+        return annotated
+
+    def _around_checked(self, plane: Index, box: Box) -> NDArray[np.bool_]:
+        wider = tuple(
+            slice(max(0, part.start - RIM_PX), min(length, part.stop + RIM_PX))
+            for part, length in zip(box, self.data.shape[-2:], strict=True)
+        )
+        is_checked = np.isin(np.asarray(self.data[(*plane, *wider)]), list(self.checked))
+        if is_checked.any():
+            is_checked = ndimage.distance_transform_edt(~is_checked) <= RIM_PX
+        return is_checked[_within(box, (wider[0], wider[1]))]
+
+
+def view_of(labels_layer: Any, regions: Any = None) -> AnnotationView:
+    """What a layer says now.
 
     Parameters
     ----------
@@ -330,21 +330,32 @@ def read_plane(
     InputError
         The layer is no annotation.
     """
-    data = _data_of(labels_layer)
-    rule = _Rule.of(labels_layer, _coding_that_counts(labels_layer), regions, None)
-    return rule.decode(data, plane, _whole(data) if box is None else box)
+    return _view(labels_layer, _coding_that_counts(labels_layer), regions, None)
+
+
+def _view(labels: Any, coding: Coding, regions: Any, planes: Sequence[int] | None) -> AnnotationView:
+    said = _said(labels)
+    return AnnotationView(
+        _data_of(labels),
+        coding,
+        frozenset(planes if planes is not None else said.get("planes", ())),
+        {} if regions is None else _boxes_by_plane(regions, labels),
+        dict(said.get("touched", {})),
+        said.get("predicted"),
+        frozenset(said.get("checked", ())),
+    )
+
+
+def read_plane(
+    labels_layer: Any, plane: Index, box: Box | None = None, *, regions: Any = None
+) -> PlaneAnnotation:
+    """What a layer says about one plane, or a box of it; see `view_of`."""
+    return view_of(labels_layer, regions).read(plane, box)
 
 
 def annotated_planes(labels_layer: Any, regions: Any = None) -> list[Index]:
-    """The planes of a layer on which anything counts; looks through all of its labels.
-
-    Raises
-    ------
-    InputError
-        The layer is no annotation.
-    """
-    rule = _Rule.of(labels_layer, _coding_that_counts(labels_layer), regions, None)
-    return list(rule.planes_of(_data_of(labels_layer)))
+    """The planes of a layer on which anything counts; looks through all of its labels. See `view_of`."""
+    return list(view_of(labels_layer, regions).annotated_planes())
 
 
 def annotation_from_layers(
@@ -381,13 +392,12 @@ def annotation_from_layers(
     found = read_image(image)
     check_fit(labels, found)
     coding = coding or _coding_given(regions, planes) or _coding_that_counts(labels)
-    data = _data_of(labels)
-    _check_wish(coding, regions, planes, data.shape)
-    rule = _Rule.of(labels, coding, regions, planes)
-    wanted = list(rule.planes_of(data))
+    _check_wish(coding, regions, planes, found.label_shape)
+    view = _view(labels, coding, regions, planes)
+    wanted = list(view.annotated_planes())
     if not wanted:
         raise InputError(_NOTHING[coding])
-    said = [rule.decode(data, plane, _whole(data)) for plane in wanted]
+    said = [view.read(plane) for plane in wanted]
     where: dict[str, Any] = {"axes": _axes_of_planes(found), "pixel_size_nm": _pixel_size_of(found)}
     values = _read_planes(found, wanted)
     if len(found.label_axes) == 2:

@@ -64,23 +64,23 @@ def test_an_annotation_of_a_stack_larger_than_memory_takes_only_what_is_painted(
     class OnDisk:
         """400 GB of which planes are made when they are read."""
 
-        shape, dtype, ndim = (5000, 8000, 10000), np.dtype(np.uint8), 3
+        shape, dtype, ndim = (200_000, 1000, 2000), np.dtype(np.uint8), 3
         reads = 0
 
         def __getitem__(self, key: Any) -> NDArray[np.uint8]:
             plane, rows, columns = key
             assert isinstance(plane, int | np.integer), "a plane at a time"
             self.reads += 1
-            return np.full((len(range(8000)[rows]), len(range(10000)[columns])), plane % 251, np.uint8)
+            return np.full((len(range(1000)[rows]), len(range(2000)[columns])), plane % 251, np.uint8)
 
     data = OnDisk()
-    image = viewer.add_image(dask.array.zeros(data.shape, np.uint8, chunks=(1, 8000, 10000)), name="em")
+    image = viewer.add_image(dask.array.zeros(data.shape, np.uint8, chunks=(1000, 1000, 2000)), name="em")
     layer = new_annotation_layer(viewer, image, coding="planes")
     layer.data[7, :10, :10] = 3
     layer.metadata[METADATA]["planes"] = [7, 4000]
     image.__dict__["_data"] = data
     annotation = annotation_from_layers(image, layer)
-    assert (annotation.image.shape, data.reads) == ((2, 8000, 10000), 2)
+    assert (annotation.image.shape, data.reads) == ((2, 1000, 2000), 2)
     assert annotation.image[:, 0, 0].tolist() == [7, 4000 % 251]
     assert int(annotation.labels.sum()) == 300
 
@@ -161,6 +161,20 @@ def test_of_a_corrected_prediction_only_what_was_touched_or_checked_counts(viewe
     assert not around[4 - RIM_PX - 1, 5]
     assert not around[4:8, 20:24].any()
     assert (annotation_from_layers(image, layer).annotated_mask.sum(axis=(1, 2)) > 0).all()
+
+
+def test_undoing_a_correction_takes_back_that_it_counts(viewer: ViewerModel) -> None:
+    _, layer = corrected(viewer)
+    layer.brush_size = 1
+    layer.selected_label = 0
+    layer.paint((1, 5, 5), 0)
+    assert annotated_planes(layer) == [(1,)]
+    said = read_plane(layer, (1,))
+    assert said.annotated.sum() == 1
+    assert said.labels[5, 5] == 0
+    assert said.annotated[5, 5]
+    layer.undo()
+    assert annotated_planes(layer) == []
 
 
 def test_a_box_reads_like_a_cut_plane(viewer: ViewerModel) -> None:
