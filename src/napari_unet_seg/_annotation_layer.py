@@ -5,6 +5,7 @@ Layers are duck-typed: whatever has napari's attributes will do. Everything here
 
 from __future__ import annotations
 
+import math
 import mmap
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_unet_seg._layers import (
     METADATA,
@@ -261,9 +261,15 @@ class AnnotationView:
         """Labels and where they count, of one plane or a box of it; copies."""
         box = _whole(self.data) if box is None else box
         coded = np.array(self.data[(*plane, *box)])
+        annotated = self._where(coded, plane, box)
         if self.coding == "scribbles":
-            return PlaneAnnotation(np.where(coded > 0, coded - coded.dtype.type(1), 0), coded > 0)
-        return PlaneAnnotation(coded, self._where(coded, plane, box))
+            return PlaneAnnotation(np.where(annotated, coded - coded.dtype.type(1), 0), annotated)
+        return PlaneAnnotation(coded, annotated)
+
+    def annotated(self, plane: Index, box: Box | None = None) -> NDArray[np.bool_]:
+        """Only where labels count: (Y, X) of one plane or a box of it."""
+        box = _whole(self.data) if box is None else box
+        return self._where(np.asarray(self.data[(*plane, *box)]), plane, box)
 
     def annotated_planes(self) -> Iterator[Index]:
         """Those on which anything counts, in order; found while looking through the labels."""
@@ -291,6 +297,8 @@ class AnnotationView:
         )
 
     def _where(self, drawn: IntArray, plane: Index, box: Box) -> NDArray[np.bool_]:
+        if self.coding == "scribbles":
+            return np.asarray(drawn > 0)
         is_whole = self.coding == "dense" or (self.coding != "regions" and self._lists(plane))
         annotated = np.full(drawn.shape, is_whole)
         if is_whole or self.coding == "planes":
@@ -312,34 +320,56 @@ class AnnotationView:
             for part, length in zip(box, self.data.shape[-2:], strict=True)
         )
         is_checked = np.isin(np.asarray(self.data[(*plane, *wider)]), list(self.checked))
-        if is_checked.any():
-            is_checked = ndimage.distance_transform_edt(~is_checked) <= RIM_PX
-        return is_checked[_within(box, (wider[0], wider[1]))]
+        return _with_rim(is_checked)[_within(box, (wider[0], wider[1]))]
 
 
-def view_of(labels_layer: Any, regions: Any = None) -> AnnotationView:
+def _with_rim(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Everything that is at most `RIM_PX` away: whole rows at a time, since a plane may be large."""
+    wider = np.zeros_like(mask)
+    for rows_off in range(-RIM_PX, RIM_PX + 1):
+        reach = math.isqrt(RIM_PX**2 - rows_off**2)
+        for columns_off in range(-reach, reach + 1):
+            into, out_of = zip(*(_shift(by) for by in (rows_off, columns_off)), strict=True)
+            wider[into] |= mask[out_of]
+    return wider
+
+
+def _shift(by: int) -> tuple[slice, slice]:
+    """Where an axis that is moved by so much arrives, and where it comes from."""
+    return slice(max(0, by), min(0, by) or None), slice(max(0, -by), min(0, -by) or None)
+
+
+def view_of(
+    labels_layer: Any, regions: Any = None, boxes: Mapping[Index, Sequence[Box]] | None = None
+) -> AnnotationView:
     """What a layer says now.
 
     Parameters
     ----------
     regions
         The shapes layer whose rectangles belong to it, see `regions_layer_of`.
+    boxes
+        What `boxes_by_plane` has found in these already.
 
     Raises
     ------
     InputError
         The layer is no annotation.
     """
-    return _view(labels_layer, _coding_that_counts(labels_layer), regions, None)
+    if boxes is None:
+        boxes = boxes_by_plane(regions, labels_layer)
+    return _view(labels_layer, _coding_that_counts(labels_layer), boxes, None)
 
 
-def _view(labels: Any, coding: Coding, regions: Any, planes: Sequence[int] | None) -> AnnotationView:
+def _view(
+    labels: Any, coding: Coding, boxes: Mapping[Index, Sequence[Box]], planes: Sequence[int] | None
+) -> AnnotationView:
     said = _said(labels)
     return AnnotationView(
         _data_of(labels),
         coding,
         frozenset(planes if planes is not None else said.get("planes", ())),
-        {} if regions is None else _boxes_by_plane(regions, labels),
+        boxes,
         dict(said.get("touched", {})),
         said.get("predicted"),
         frozenset(said.get("checked", ())),
@@ -393,7 +423,7 @@ def annotation_from_layers(
     check_fit(labels, found)
     coding = coding or _coding_given(regions, planes) or _coding_that_counts(labels)
     _check_wish(coding, regions, planes, found.label_shape)
-    view = _view(labels, coding, regions, planes)
+    view = _view(labels, coding, boxes_by_plane(regions, labels), planes)
     wanted = list(view.annotated_planes())
     if not wanted:
         raise InputError(_NOTHING[coding])
@@ -479,11 +509,11 @@ def _coding_that_counts(labels: Any) -> Coding:
     return coding
 
 
-def _boxes_by_plane(shapes: Any, labels: Any) -> dict[Index, list[Box]]:
-    """What the shapes' bounding boxes touch of the labels, cut at the edge."""
+def boxes_by_plane(shapes: Any, labels: Any) -> dict[Index, list[Box]]:
+    """What the bounding boxes of shapes touch of the labels, cut at the edge; empty without a layer."""
     boxes: dict[Index, list[Box]] = {}
     shape = _data_of(labels).shape
-    for drawn in shapes.data:
+    for drawn in () if shapes is None else shapes.data:
         corners = np.array([labels.world_to_data(shapes.data_to_world(corner)) for corner in drawn])
         plane = tuple(round(float(at)) for at in corners[0, :-2])
         box = tuple(
