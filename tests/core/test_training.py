@@ -17,8 +17,14 @@ from napari_unet_seg.core.augmentation import AugmentSettings
 from napari_unet_seg.core.checkpoint import load_checkpoint
 from napari_unet_seg.core.errors import InputError, ModelFileError, TrainingDivergedError
 from napari_unet_seg.core.models import Model, new_model
-from napari_unet_seg.core.steps import STOP, Note, run_to_end
+from napari_unet_seg.core.steps import STOP, Note, Stopwatch, run_to_end, timed
 from napari_unet_seg.core.training import (
+    AnnotationsTaken,
+    NewAnnotations,
+    PreviewDone,
+    PreviewFailed,
+    PreviewRequest,
+    TileStep,
     TrainSettings,
     TrainStep,
     ValidationStep,
@@ -60,6 +66,20 @@ def assert_same_weights(a: Model, b: Model) -> None:
     one, other = weights_of(a), weights_of(b)
     different = [key for key in one if not torch.equal(one[key], other[key])]
     assert not different, f"these weights differ: {different[:3]}"
+
+
+def score_as(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
+    """Let validations give these values, the last one again and again."""
+    from napari_unet_seg.core import training
+    from napari_unet_seg.core.validation import Score
+
+    waiting = list(values)
+
+    def scoring_steps(*_: object) -> Generator[int, None, Score]:
+        yield 1
+        return Score(waiting.pop(0) if len(waiting) > 1 else waiting[0], "made up", "nothing")
+
+    monkeypatch.setattr(training, "scoring_steps", scoring_steps)
 
 
 def collect(steps: Generator[Any, Any, Model], stop_after: int | None = None) -> tuple[list[Any], Model]:
@@ -134,33 +154,35 @@ def test_training_leaves_the_global_random_state_alone() -> None:
 
 
 def test_the_best_model_is_kept_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_unet_seg.core import training
-    from napari_unet_seg.core.validation import Score
-
-    values = iter([0.2, 0.9, 0.1])
-    monkeypatch.setattr(training, "score_tiles", lambda *_: Score(next(values), "made up", "nothing"))
+    score_as(monkeypatch, 0.1, 0.2, 0.9, 0.1)
     seen, best = collect(training_steps(new_model(TINY), [discs()], QUICK))
-    assert [step.is_best for step in seen if isinstance(step, ValidationStep)] == [True, True, False]
-    assert best.history[-1]["score"]["value"] == 0.9
+    validations = [step for step in seen if isinstance(step, ValidationStep)]
+    assert [step.step for step in validations] == [0, 3, 6, 8]
+    assert [step.is_best for step in validations] == [True, True, True, False]
+    assert {step.before.value for step in validations} == {0.1}
+    entry = best.history[-1]
+    assert (entry["score"]["value"], entry["score_before"]["value"], entry["best_step"]) == (0.9, 0.1, 6)
+
+
+def test_a_model_that_became_worse_is_not_kept_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    score_as(monkeypatch, 0.8, 0.7)
+    start = new_model(TINY, seed=0)
+    seen, kept = collect(training_steps(start, [discs()], QUICK))
+    assert_same_weights(start, kept)
+    assert any(isinstance(step, Note) and "the starting model was kept" in step.message for step in seen)
+    assert kept.history[-1]["score"] == kept.history[-1]["score_before"]
 
 
 def test_early_stopping_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_unet_seg.core import training
-    from napari_unet_seg.core.validation import Score
-
-    monkeypatch.setattr(training, "score_tiles", lambda *_: Score(0.5, "made up", "nothing"))
+    score_as(monkeypatch, 0.5)
     settings = replace(QUICK, steps=50, validate_every=1, patience=2)
     seen, _ = collect(training_steps(new_model(TINY), [discs()], settings))
-    assert sum(isinstance(step, TrainStep) for step in seen) == 3
-    assert isinstance(seen[-1], Note)
-    assert "Stopped early" in seen[-1].message
+    assert sum(isinstance(step, TrainStep) for step in seen) == 2
+    assert any(isinstance(step, Note) and "Stopped early" in step.message for step in seen)
 
 
 def test_a_plateau_halves_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_unet_seg.core import training
-    from napari_unet_seg.core.validation import Score
-
-    monkeypatch.setattr(training, "score_tiles", lambda *_: Score(0.5, "made up", "nothing"))
+    score_as(monkeypatch, 0.5)
     settings = replace(QUICK, steps=6, validate_every=1, patience=8, schedule="plateau")
     seen, _ = collect(training_steps(new_model(TINY), [discs()], settings))
     rates = [step.learning_rate for step in seen if isinstance(step, TrainStep)]
@@ -168,9 +190,98 @@ def test_a_plateau_halves_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> 
     assert rates[-1] == QUICK.learning_rate / 2
 
 
+def test_stop_ends_a_long_validation_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_unet_seg.core import training
+
+    monkeypatch.setattr(training, "_LONGEST_GOODBYE_S", 0.0)
+    steps = training_steps(new_model(TINY), [discs(size=96)], replace(QUICK, validation_fraction=0.0))
+    assert isinstance(next(steps), Note)
+    assert isinstance(next(steps), TileStep)
+    with pytest.raises(StopIteration) as end:
+        steps.send(STOP)
+    assert end.value.value.history[-1]["steps"] == 0
+
+
+def test_a_preview_shows_the_weights_of_now_and_changes_nothing() -> None:
+    image = discs(9).image
+    plain = run_to_end(training_steps(new_model(TINY, seed=0), [discs()], QUICK))
+    steps = training_steps(new_model(TINY, seed=0), [discs()], QUICK)
+    seen, answer = [], None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            assert_same_weights(plain, end.value)
+            break
+        seen.append(step)
+        is_last = isinstance(step, TrainStep) and step.step == QUICK.steps - 1
+        answer = PreviewRequest(image, token=7) if is_last else None
+    (done,) = [step for step in seen if isinstance(step, PreviewDone)]
+    assert (done.token, done.step) == (7, QUICK.steps - 1)
+    assert done.prediction.labels.shape == image.shape
+
+
+def test_a_preview_of_something_impossible_does_not_end_the_training() -> None:
+    steps = training_steps(new_model(TINY, seed=0), [discs()], QUICK)
+    next(steps)
+    seen = [steps.send(PreviewRequest(np.full((40, 40), np.nan, np.float32)))]
+    seen += list(steps)
+    assert [type(step) for step in seen if isinstance(step, PreviewDone | PreviewFailed)] == [PreviewFailed]
+    assert sum(isinstance(step, TrainStep) for step in seen) == QUICK.steps
+
+
+def test_new_annotations_are_learned_from_the_next_batch_on() -> None:
+    steps = training_steps(new_model(TINY, seed=0), [discs()], QUICK)
+    while not isinstance(next(steps), TrainStep):
+        pass
+    taken = steps.send(NewAnnotations([discs(), discs(1)]))
+    assert isinstance(taken, AnnotationsTaken)
+    assert (taken.step, taken.n_planes) == (1, 2)
+    assert isinstance(next(steps), TrainStep)
+
+
+def test_new_annotations_that_cannot_be_used_are_left_aside() -> None:
+    steps = training_steps(new_model(TINY, seed=0), [discs()], QUICK)
+    while not isinstance(next(steps), TrainStep):
+        pass
+    annotation = discs()
+    two_channels = Annotation.dense(np.stack([annotation.image] * 2), annotation.labels, axes="CYX")
+    note = steps.send(NewAnnotations([two_channels]))
+    assert isinstance(note, Note)
+    assert "goes on with what was annotated before" in note.message
+    assert isinstance(next(steps), TrainStep)
+
+
+def test_a_time_limit_ends_training_on_time_with_the_last_weights_scored() -> None:
+    settings = replace(QUICK, steps=10**6, validate_every=10**6, time_limit_s=2.0)
+    seen, model = collect(training_steps(new_model(TINY), [discs()], settings))
+    assert 0 < model.history[-1]["steps"] < 10**6
+    (before, after) = [step for step in seen if isinstance(step, ValidationStep)]
+    assert (before.step, after.step) == (0, model.history[-1]["steps"])
+    rates = [step.learning_rate for step in seen if isinstance(step, TrainStep)]
+    assert rates[-1] < 0.5 * rates[0]
+
+
+def test_time_between_the_steps_does_not_count() -> None:
+    watch = Stopwatch()
+
+    def working() -> Generator[int, None, str]:
+        yield 1
+        yield 2
+        return "done"
+
+    steps = timed(working(), watch)
+    next(steps)
+    shown = watch.seconds
+    assert watch.seconds == shown
+    assert run_to_end(steps) == "done"
+    assert watch.seconds > shown
+
+
 def test_cosine_goes_from_the_first_to_the_last_rate_after_a_warm_up() -> None:
     settings = TrainSettings(steps=110, warmup_steps=10, learning_rate=1e-3, final_learning_rate=1e-6)
     rates = [learning_rate(step, settings) for step in range(111)]
+    assert learning_rate(20, settings, time_share=0.5) == learning_rate(60, settings)
     assert rates[0] == pytest.approx(1e-3 / 11)
     assert max(rates) == rates[10] == pytest.approx(1e-3)
     assert rates[110] == pytest.approx(1e-6)
@@ -308,6 +419,7 @@ def test_the_paper_preset_is_the_papers() -> None:
         {"schedule": "never"},
         {"validation_fraction": 1.0},
         {"learning_rate": -1.0},
+        {"time_limit_s": 0.0},
     ],
 )
 def test_impossible_settings_are_refused(fields: dict[str, Any]) -> None:

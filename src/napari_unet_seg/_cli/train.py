@@ -271,7 +271,7 @@ def _train(
 def _run(steps: Generator[AnyStep, Any, Model], n_steps: int) -> tuple[Model, bool]:
     """The trained model and whether Ctrl-C ended it."""
     from napari_unet_seg.core.steps import STOP, Note
-    from napari_unet_seg.core.training import TrainStep
+    from napari_unet_seg.core.training import TrainStep, ValidationStep
 
     is_told, is_under_way = False, False
     with first_interrupt_asks_to_stop() as wish, ProgressBar("steps") as bar, closing(steps):
@@ -291,7 +291,7 @@ def _run(steps: Generator[AnyStep, Any, Model], n_steps: int) -> tuple[Model, bo
                 bar.show(f"loss {step.loss:.4f}", step.step, n_steps)
             elif isinstance(step, Note):
                 bar.note(step.message)
-            else:
+            elif isinstance(step, ValidationStep):
                 best = " (best so far)" if step.is_best else ""
                 bar.note(f"step {step.step}: {step.score.name} {step.score.value:.4f}{best}")
             is_under_way = True

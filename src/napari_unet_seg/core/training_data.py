@@ -21,7 +21,7 @@ from napari_unet_seg.core.sampling import validation_tiles
 from napari_unet_seg.core.weight_map import ClassCounts, carve_gaps, weight_parts
 
 if TYPE_CHECKING:
-    from napari_unet_seg.core.training import TrainSettings
+    from napari_unet_seg.core.train_settings import TrainSettings
 
 MOST_VALIDATION_TILES: Final = 48
 SMALLEST_HELD_OUT_PX: Final = 64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -30,10 +30,10 @@ class Score:
     measured_on: str
 
 
-def score_tiles(
+def scoring_steps(
     network: UNet, tiles: Sequence[Patch], info: ModelInfo, measured_on: str, device: torch.device
-) -> Score:
-    """Score a network in eval mode.
+) -> Generator[int, None, Score]:
+    """Score a network in eval mode; yields how many tiles are done, after each.
 
     Returns
     -------
@@ -41,7 +41,10 @@ def score_tiles(
         For instances on densely annotated tiles the mean over IoU 0.5 and 0.75 of the pooled object F1,
         averaged with the Dice of the pixels; else the mean Dice of the classes but the background.
     """
-    probabilities = [_probabilities(network, tile, device) for tile in tiles]
+    probabilities = []
+    for tile in tiles:
+        probabilities.append(_probabilities(network, tile, device))
+        yield len(probabilities)
     dice = _mean_dice(probabilities, tiles, info)
     dense = [(p, tile) for p, tile in zip(probabilities, tiles, strict=True) if tile.annotated.mean() > 0.5]
     if info.task == "classes" or not dense:

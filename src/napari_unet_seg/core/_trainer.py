@@ -1,0 +1,348 @@
+"""A network in training, and everything that changes from one step to the next; `training` drives it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_unet_seg.core._memory import used_bytes
+from napari_unet_seg.core.annotation import Annotation
+from napari_unet_seg.core.batches import Batch, BatchSource
+from napari_unet_seg.core.checkpoint import Checkpoint
+from napari_unet_seg.core.devices import choose_device
+from napari_unet_seg.core.errors import InputError, OutOfMemoryError, TrainingDivergedError
+from napari_unet_seg.core.losses import LOSSES
+from napari_unet_seg.core.models import Model
+from napari_unet_seg.core.network import UNet
+from napari_unet_seg.core.steps import Stopwatch
+from napari_unet_seg.core.train_settings import TrainSettings, learning_rate
+from napari_unet_seg.core.training_data import TrainingData, prepare
+from napari_unet_seg.core.training_messages import TrainStep, ValidationStep
+from napari_unet_seg.core.validation import Score
+
+Weights = dict[str, Tensor]
+
+_LARGEST_GRADIENT_NORM = 10.0
+_CHANNELS_LAST: dict[str, Any] = {"memory_format": torch.channels_last}  # missing in torch's stubs
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Weights that may be kept, on the CPU, with the step and the score that they reached."""
+
+    weights: Weights
+    step: int
+    score: Score | None = None
+
+
+class Trainer:
+    """A copy of a model in training.
+
+    Parameters
+    ----------
+    model
+        Where to start; it is not changed.
+    annotations, validation
+        What to learn from, and what to score on; without the latter a part is held out.
+    settings
+        How.
+    stopwatch
+        Shows the time that the training took so far.
+
+    Raises
+    ------
+    InputError
+        The annotations cannot be used with this model.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        annotations: Sequence[Annotation],
+        validation: Sequence[Annotation],
+        settings: TrainSettings,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.device = choose_device(settings.device).device
+        self.data = prepare(annotations, validation, model.info, settings)
+        self.network = _on_device(model.copy().network, self.device)
+        self.step = 0
+        self.start = Candidate(copy_of_weights(self.network), 0)
+        self.best = self.start
+        self.validations_since_best = 0
+        self.validated_at: int | None = None
+        self.validation_s = 0.0
+        self.is_time_over = False
+        self._given_validation = validation
+        self._optimizer = _optimizer(self.network, settings)
+        self._rate_factor = 1.0
+        self._stopwatch = stopwatch
+        self._first_step = 0
+        self._batches = self._new_batches(self.data)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether early stopping is due."""
+        return self.settings.patience is not None and self.validations_since_best >= self.settings.patience
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to learn."""
+        return self.step >= self.settings.steps or self.is_time_over or self.is_exhausted
+
+    @property
+    def owes_validation(self) -> bool:
+        """Whether the weights of now are to be scored before anything else is done."""
+        is_due = self.step % self.settings.validate_every == 0 or self.is_over
+        return is_due and self.validated_at != self.step
+
+    def close(self) -> None:
+        """End what runs beside the training."""
+        self._batches.close()
+
+    def renew(self, annotations: Sequence[Annotation]) -> None:
+        """Learn from these annotations from the next batch on.
+
+        Raises
+        ------
+        InputError
+            They cannot be used; nothing has changed.
+        """
+        self.data = prepare(annotations, self._given_validation, self.model.info, self.settings)
+        self._batches.close()
+        self._batches = self._new_batches(self.data)
+
+    def learn_one_batch(self) -> TrainStep:
+        """Forward, backward, step; refuses to apply anything that is not finite."""
+        start = time.perf_counter()
+        self.network.train()
+        rate = self._set_learning_rate()
+        batch = self._batches.batch(self.step)
+        try:
+            loss = self._loss(batch)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OutOfMemoryError(
+                f"{self.settings.batch_size} patches of {self.settings.patch_px} px do not fit the memory of "
+                f"{self.device}: choose smaller patches or batches."
+            ) from error
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT_NORM)
+        value = float(loss.detach())
+        if not (math.isfinite(value) and math.isfinite(float(norm))):
+            raise TrainingDivergedError(
+                f"Training broke off at step {self.step + 1}: the loss is not a finite number any more; the "
+                "last good weights were kept. Try a smaller learning rate.",
+                best=self.best_model(),
+            )
+        self._optimizer.step()
+        self.step += 1
+        seconds = time.perf_counter() - start
+        limit_s = self.settings.time_limit_s
+        self.is_time_over = (
+            limit_s is not None and self._stopwatch.seconds + seconds + self.validation_s >= limit_s
+        )
+        return TrainStep(
+            self.step,
+            self.settings.steps,
+            value,
+            rate,
+            seconds,
+            seconds_left=self._seconds_left(),
+            memory_bytes=used_bytes(self.device),
+        )
+
+    def take_score(self, score: Score) -> ValidationStep:
+        """Note the score of the weights of now, and keep them when they are the best."""
+        self.validated_at = self.step
+        if self.start.score is None:
+            self.start = Candidate(self.start.weights, 0, score)
+        best, before = self.best.score, self.start.score or score
+        is_best = best is None or score.value > best.value
+        if is_best:
+            self.best = Candidate(copy_of_weights(self.network), self.step, score)
+            self.validations_since_best = 0
+        else:
+            self.validations_since_best += 1
+            self._lower_the_plateau_rate()
+        return ValidationStep(self.step, self.settings.steps, score, is_best, before)
+
+    def model_of_now(self) -> Model:
+        """The network as it is, to be used before the next step, with what is known of the model."""
+        return Model(self.model.info, self.network)
+
+    def best_model(self) -> Model:
+        """Return the best weights met, at first the starting ones, with this training in the history."""
+        result = self.model.copy(
+            history=(*self.model.history, self._history_entry()),
+            object_diameter_px=self.model.object_diameter_px or self.data.object_diameter_px,
+            pixel_size_nm=self.model.pixel_size_nm or self.data.pixel_size_nm,
+            source="memory",
+            path=None,
+        )
+        result.network.load_state_dict(self.best.weights)
+        result.network.eval()
+        return result
+
+    def checkpoint(self) -> Checkpoint:
+        """Return everything needed to go on from here."""
+        return Checkpoint(
+            weights=copy_of_weights(self.network),
+            best_weights=self.best.weights,
+            optimizer=self._optimizer.state_dict(),
+            progress={
+                "step": self.step,
+                "rate_factor": self._rate_factor,
+                "validations_since_best": self.validations_since_best,
+                "validated_at": self.validated_at,
+                "validation_s": self.validation_s,
+                "best_step": self.best.step,
+                "best_score": _plain(self.best.score),
+                "score_before": _plain(self.start.score),
+                "seconds": self._stopwatch.seconds,
+                "seed": self.settings.seed,
+            },
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same network.
+
+        Raises
+        ------
+        InputError
+            The checkpoint belongs to another network or another optimiser, or was made with another seed.
+        """
+        progress = checkpoint.progress
+        if progress["seed"] != self.settings.seed:
+            raise InputError(f"The checkpoint was made with seed {progress['seed']}: give the same seed.")
+        try:
+            self.network.load_state_dict(checkpoint.weights)
+            self._optimizer.load_state_dict(checkpoint.optimizer)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                "The checkpoint belongs to another network or optimiser: start without resuming."
+            ) from error
+        self.step = self._first_step = progress["step"]
+        self.best = Candidate(checkpoint.best_weights, progress["best_step"], _score(progress["best_score"]))
+        self.start = Candidate(self.start.weights, 0, _score(progress["score_before"]))
+        self._rate_factor = progress["rate_factor"]
+        self.validations_since_best = progress["validations_since_best"]
+        self.validated_at = progress["validated_at"]
+        self.validation_s = progress["validation_s"]
+        self._stopwatch.add(progress["seconds"])
+
+    def _new_batches(self, data: TrainingData) -> BatchSource:
+        n_workers = 8 if self._is_on_cuda else 0
+        settings = self.settings
+        return BatchSource(
+            data, settings.batch_size, settings.augmentation, settings.seed, n_workers=n_workers
+        )
+
+    @property
+    def _is_on_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    def _seconds_left(self) -> float:
+        """At the pace of this run, or until the time limit."""
+        spent = self._stopwatch.seconds
+        per_step = spent / max(1, self.step - self._first_step)
+        by_steps = per_step * (self.settings.steps - self.step)
+        limit_s = math.inf if self.settings.time_limit_s is None else self.settings.time_limit_s
+        return max(0.0, min(by_steps, limit_s - spent))
+
+    def _lower_the_plateau_rate(self) -> None:
+        patience = max(1, (self.settings.patience or 6) // 2)
+        if self.settings.schedule == "plateau" and self.validations_since_best % patience == 0:
+            self._rate_factor /= 2
+
+    def _loss(self, batch: Batch) -> Tensor:
+        image = torch.from_numpy(batch.image).to(
+            self.device, memory_format=torch.channels_last, non_blocking=True
+        )
+        classes = torch.from_numpy(batch.classes).to(self.device, non_blocking=True)
+        weights = torch.from_numpy(batch.weights).to(self.device, non_blocking=True)
+        with (
+            torch.random.fork_rng(devices=[self.device] if self._is_on_cuda else []),
+            torch.autocast(
+                "cuda", dtype=torch.bfloat16, enabled=self._is_on_cuda and self.settings.mixed_precision
+            ),
+        ):
+            torch.manual_seed(np.random.SeedSequence([self.settings.seed, self.step]).generate_state(1)[0])
+            logits: Tensor = self.network(image)
+        return LOSSES[self.settings.loss](logits.float(), classes, weights)
+
+    def _set_learning_rate(self) -> float:
+        settings = self.settings
+        rate = learning_rate(self.step, settings, time_share=self._time_share()) * self._rate_factor
+        if self._rate_factor < 1:
+            rate = max(rate, min(settings.final_learning_rate, settings.learning_rate))
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _time_share(self) -> float:
+        """How much of the time there is for learning is over."""
+        limit_s = self.settings.time_limit_s
+        if limit_s is None:
+            return 0.0
+        return min(1.0, self._stopwatch.seconds / max(1e-3, limit_s - self.validation_s))
+
+    def _history_entry(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "date": datetime.now(UTC).date().isoformat(),
+            "from": self.model.name,
+            "steps": self.step,
+            "best_step": self.best.step,
+            "seconds": round(self._stopwatch.seconds, 1),
+            "planes": len(self.data.samples),
+            "objects": self.data.n_objects,
+            "batch_size": settings.batch_size,
+            "patch_px": self.data.output_px,
+            "loss": settings.loss,
+            "optimizer": settings.optimizer,
+            "learning_rate": settings.learning_rate,
+            "weights": asdict(settings.weights),
+            "augmentation": asdict(settings.augmentation),
+            "seed": settings.seed,
+            "score": _plain(self.best.score),
+            "score_before": _plain(self.start.score),
+            "torch": torch.__version__,
+        }
+
+
+def copy_of_weights(network: UNet) -> Weights:
+    """All weights of a network, on the CPU."""
+    return {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
+
+
+def _plain(score: Score | None) -> dict[str, Any] | None:
+    return None if score is None else asdict(score)
+
+
+def _score(fields: dict[str, Any] | None) -> Score | None:
+    return None if fields is None else Score(**fields)
+
+
+def _optimizer(network: UNet, settings: TrainSettings) -> torch.optim.Optimizer:
+    parameters = network.parameters()
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=settings.learning_rate)
+    return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def _on_device(network: UNet, device: torch.device) -> UNet:
+    """Move a network, its weights channels last: the faster layout for convolutions."""
+    return network.to(device).to(**_CHANNELS_LAST)
