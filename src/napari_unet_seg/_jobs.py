@@ -12,8 +12,9 @@ import os
 import platform
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from napari.qt import get_qapp
@@ -42,6 +43,16 @@ class _Outcome:
     result: Any = None
     error: Exception | None = None
     details: str = ""
+
+
+def _failure(error: Exception) -> _Outcome:
+    """Of the error being handled; without its frames, which would keep alive all that they worked on."""
+    outcome = _Outcome(error=error, details=traceback.format_exc())
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return outcome
 
 
 class Job(QObject):
@@ -105,10 +116,29 @@ class Job(QObject):
         """The traceback of the error, or empty."""
         return "" if self._outcome is None else self._outcome.details
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is to do nothing between two steps until `resume`; the step under way ends first."""
+        return self.is_running and not self._worker.may_go_on.is_set()
+
+    def send(self, message: Any) -> None:
+        """Hand a value to the steps, as the answer to one of their next; each takes one, and stopping first."""
+        self._worker.messages.append(message)
+
+    def pause(self) -> None:
+        """Do nothing after the current step, until `resume` or `cancel`."""
+        if not self._is_cancelled:
+            self._worker.may_go_on.clear()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._worker.may_go_on.set()
+
     def cancel(self) -> None:
         """Stop after the current step; the result is what was done so far."""
         self._is_cancelled = True
         self._worker.stop_wanted.set()
+        self._worker.may_go_on.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end, at most `timeout` seconds; returns whether it has ended.
@@ -155,7 +185,7 @@ class Job(QObject):
     def _fail(self, error: Exception) -> None:
         """Remember the first error and stop; the outcome of the thread no longer counts."""
         if self._outcome is None:
-            self._outcome = _Outcome(error=error, details=traceback.format_exc())
+            self._outcome = _failure(error)
         self.cancel()
 
     def _take_outcome(self, outcome: _Outcome) -> None:
@@ -164,7 +194,7 @@ class Job(QObject):
             try:
                 self._on_end(self)
             except Exception as error:  # noqa: BLE001 - as in _take_step
-                self._outcome = _Outcome(self.result, error, traceback.format_exc())
+                self._outcome = replace(_failure(error), result=self.result)
         self._ended.set()
         self._on_step = self._on_end = None
         _running.discard(self)
@@ -233,6 +263,9 @@ class _Worker(QObject):
         super().__init__()
         self._steps: Steps | None = steps
         self.stop_wanted = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.messages: deque[Any] = deque()
         self.thread_ = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
@@ -248,7 +281,7 @@ class _Worker(QObject):
             with _behind_the_window(), contextlib.closing(steps):
                 return _Outcome(self._result_of(steps))
         except Exception as error:  # noqa: BLE001 - the border of the thread: every error becomes a value
-            return _Outcome(error=error, details=traceback.format_exc())
+            return _failure(error)
 
     def _result_of(self, steps: Steps) -> Any:
         answer = None
@@ -258,7 +291,14 @@ class _Worker(QObject):
             except StopIteration as end:
                 return end.value
             self.stepped.emit(step)
-            answer = STOP if self.stop_wanted.is_set() else None
+            del step  # it may be large, and a pause long
+            self.may_go_on.wait()
+            answer = self._answer()
+
+    def _answer(self) -> Any:
+        if self.stop_wanted.is_set():
+            return STOP
+        return self.messages.popleft() if self.messages else None
 
 
 @contextlib.contextmanager

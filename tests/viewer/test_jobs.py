@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Generator
 from typing import Any
 
@@ -99,6 +101,121 @@ def test_another_thread_can_wait_too(qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: bool(answers), timeout=10_000)
     waiter.join()
     assert answers == [True]
+
+
+def echo() -> Generator[Any, Any, list[Any]]:
+    """Hand back what is sent in, until STOP."""
+    got: list[Any] = []
+    answer = None
+    while True:
+        answer = yield answer
+        if answer is STOP:
+            return got
+        if answer is not None:
+            got.append(answer)
+        time.sleep(0.002)
+
+
+def test_what_is_sent_reaches_the_steps_in_order_and_once(qtbot: QtBot) -> None:
+    job = start(echo())
+    for message in ("a", "b", "c"):
+        job.send(message)
+    seen: list[Any] = []
+    job.stepped.connect(lambda step: seen.append(step) if step is not None else None)
+    qtbot.waitUntil(lambda: len(seen) == 3, timeout=5000)
+    job.cancel()
+    assert job.wait(10)
+    assert job.result == seen == ["a", "b", "c"]
+
+
+def test_stopping_comes_before_what_was_sent(qtbot: QtBot) -> None:
+    job = start(echo())
+    job.pause()
+    for message in range(1000):
+        job.send(message)
+    job.cancel()
+    assert job.wait(10)
+    assert len(job.result) < 1000
+
+
+def test_nothing_runs_while_a_job_is_paused_and_it_goes_on_after(qtbot: QtBot) -> None:
+    seen: list[int] = []
+    job = start(endless(), on_step=seen.append)
+    qtbot.waitUntil(lambda: len(seen) > 3, timeout=5000)
+    job.pause()
+    assert job.is_paused
+    qtbot.wait(100)
+    n_seen = len(seen)
+    qtbot.wait(150)
+    assert len(seen) == n_seen
+    assert job.is_running
+    job.resume()
+    assert not job.is_paused
+    qtbot.waitUntil(lambda: len(seen) > n_seen + 3, timeout=5000)
+    job.cancel()
+    assert job.wait(10)
+    assert seen == list(range(len(seen)))
+
+
+def test_a_paused_job_can_be_cancelled_and_is_no_longer_paused(qtbot: QtBot) -> None:
+    job = start(endless())
+    job.pause()
+    assert not job.wait(0.1)
+    job.cancel()
+    assert job.wait(5)
+    assert (job.result, job.is_paused) == ("best so far", False)
+    job.pause()
+    assert not job.is_paused
+
+
+def test_a_paused_job_ends_with_its_window(qtbot: QtBot, no_thread_left: Any) -> None:
+    window = QWidget()
+    job = start(endless(), window=window)
+    job.pause()
+    window.deleteLater()
+    qtbot.waitUntil(lambda: not job.is_running, timeout=5000)
+    qtbot.waitUntil(no_thread_left, timeout=5000)
+
+
+class Data:
+    """Something large that a job works on."""
+
+
+def holding(data: Data, *, fails: bool) -> Generator[int, Any, None]:
+    yield 1
+    if fails:
+        raise InputError(f"{type(data).__name__} cannot be used.")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_an_ended_job_keeps_nothing_of_what_it_worked_on(qtbot: QtBot, fails: bool) -> None:
+    window = QWidget()
+    qtbot.addWidget(window)
+    data = Data()
+    gone = weakref.ref(data)
+    job = start(holding(data, fails=fails), window=window, shows_errors=False)
+    del data
+    assert job.wait(10)
+    qtbot.waitUntil(lambda: gone() is None, timeout=5000)
+    assert isinstance(job.error, InputError) is fails
+
+
+def test_an_ended_job_that_nobody_keeps_is_gone(qtbot: QtBot) -> None:
+    window = QWidget()
+    qtbot.addWidget(window)
+    result = Data()
+    gone = weakref.ref(result)
+
+    def returning(what: list[Data]) -> Generator[int, Any, Data]:
+        yield 1
+        return what.pop()
+
+    job = start(returning([result]), window=window, on_end=lambda _: None)
+    del result
+    assert job.wait(10)
+    del job
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_end_of_the_window_ends_its_jobs_unheard(qtbot: QtBot, no_thread_left: Any) -> None:
