@@ -122,7 +122,7 @@ class Job(QObject):
         return self.is_running and not self._worker.may_go_on.is_set()
 
     def send(self, message: Any) -> None:
-        """Hand a value to the steps, as the answer to one of their next; each takes one, and stopping first."""
+        """Hand a value to the steps as the answer to one of their next, in the order sent; STOP overtakes."""
         self._worker.messages.append(message)
 
     def pause(self) -> None:
