@@ -15,7 +15,7 @@ from napari_unet_seg._cli._console import Cancelled, print_json, say
 from napari_unet_seg._cli._options import AsJson, Coding, CodingOption, Device, Overwrite, TaskChoice
 from napari_unet_seg._cli._outputs import check_writable
 from napari_unet_seg._cli._progress import ProgressBar, first_interrupt_asks_to_stop
-from napari_unet_seg.core.errors import InputError, OutputError, TrainingDivergedError, UNetSegError
+from napari_unet_seg.core.errors import InputError, OutputError, TrainingBrokenOffError, UNetSegError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -255,9 +255,9 @@ def _train(
     )
     try:
         trained, is_stopped = _run(steps, settings.steps)
-    except TrainingDivergedError as error:
+    except TrainingBrokenOffError as error:
         target.save(error.best)
-        raise UNetSegError(f"{error} They are in '{target.path}'.") from error
+        raise UNetSegError(f"{error} The best model is in '{target.path}'.") from error
     except KeyboardInterrupt as error:
         kept = "go on with --resume" if target.checkpoint.exists() else "nothing was written"
         raise Cancelled(f"Cancelled: {kept}.") from error

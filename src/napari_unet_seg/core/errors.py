@@ -27,13 +27,25 @@ class OutputError(InputError):
     """A result cannot be written where it was asked for; nothing was started."""
 
 
-class TrainingDivergedError(UNetSegError):
-    """The loss or a gradient became NaN or infinite; `best` is the last good model."""
+class OutOfMemoryError(UNetSegError):
+    """Not even the smallest tile or batch fits the memory of the device."""
+
+
+class TrainingBrokenOffError(UNetSegError):
+    """A training could not go on; `best` is the best model until then."""
 
     def __init__(self, message: str, best: Model) -> None:
         super().__init__(message)
         self.best = best
 
 
-class OutOfMemoryError(UNetSegError):
-    """Not even the smallest tile or batch fits the memory of the device."""
+class TrainingDivergedError(TrainingBrokenOffError):
+    """The loss or a gradient became NaN or infinite."""
+
+
+class DeviceLostError(TrainingBrokenOffError):
+    """The GPU stopped working, or is gone."""
+
+
+class TrainingOutOfMemoryError(TrainingBrokenOffError, OutOfMemoryError):
+    """Memory ran out while training, even for the smallest batch."""
