@@ -192,6 +192,7 @@ def weight_parts(
     settings: WeightSettings,
     *,
     changed: Box | None = None,
+    wanted: Box | None = None,
     annotated: NDArray[np.bool_] | None = None,
     spacing: Sequence[float] | None = None,
     volume: bool = False,
@@ -203,12 +204,14 @@ def weight_parts(
     After a change of `labels` or `annotated` inside `changed`, the parts outside the returned box are what
     they were, and inside it they are equal, bit by bit, to those of the whole. The box is `changed` and its
     halo (class task: that of the connected components that touch it, since a stroke can join or split them).
-    Time depends on the size of the box, not of the image (class task: on both).
+    Time depends on the size of the box, not of the image (class task: on both). With `wanted`, the parts of
+    just that box.
 
     Other parameters and errors as in `weight_map`; values of labels are checked inside `changed` only.
     """
     labels = _as_integers(labels)
-    changed = _whole(labels) if changed is None else _inside(changed, labels.shape)
+    box = changed if wanted is None else wanted
+    changed = _whole(labels) if box is None else _inside(box, labels.shape)
     _check(labels, annotated, changed, volume=volume)
     terms = _Terms(settings, _unit_spacing(spacing, labels.ndim, volume=volume), task)
     n_outer = labels.ndim - len(terms.spacing)
@@ -217,7 +220,8 @@ def weight_parts(
         index: _Source.of(labels[index], None if annotated is None else annotated[index], task)
         for index in product(*(range(b.start, b.stop) for b in outer))
     }
-    inner = _hull([source.seen_from(inner, terms.margin) for source in sources.values()])
+    if wanted is None:
+        inner = _hull([source.seen_from(inner, terms.margin) for source in sources.values()])
     parts = WeightParts.empty((*outer, *inner), _n_classes(labels, task, n_classes))
     for index, source in sources.items():
         here = tuple(i - b.start for i, b in zip(index, outer, strict=True))
