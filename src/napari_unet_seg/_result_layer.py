@@ -25,7 +25,6 @@ class _Record:
     """
 
     is_touched: bool = False
-    is_written: bool = False
     is_being_written: bool = False
     ids: dict[_Part, tuple[int, int]] = field(default_factory=dict)
 
@@ -37,7 +36,8 @@ def is_touched(layer: Any) -> bool:
 
 
 def _record_of(layer: Any) -> _Record | None:
-    record = layer.metadata.get(METADATA, {}).get("result")
+    said = layer.metadata.get(METADATA)
+    record = said.get("result") if isinstance(said, dict) else None
     return record if isinstance(record, _Record) else None
 
 
@@ -54,10 +54,14 @@ class ResultLayer:
     ----------
     layer
         Of napari; 16 bit while the ids fit.
+    is_written
+        Whether anything was put into it by way of this object.
     """
 
     def __init__(self, layer: Any, record: _Record, hidden: Any = None) -> None:
         self.layer, self._record, self._hidden = layer, record, hidden
+        self._claimed: set[_Part] = set()
+        self.is_written = False
 
     @classmethod
     def new(cls, layer: Any, hidden: Any = None) -> ResultLayer:
@@ -82,12 +86,12 @@ class ResultLayer:
 
     def claim(self, region: Region) -> None:
         """Note that a new result is going to fill this region."""
-        for part in _parts(region, self.layer.data.shape):
-            self._record.ids[part] = (0, 0)
+        self._claimed = _parts(region, self.layer.data.shape)
+        self._record.ids |= dict.fromkeys(self._claimed, (0, 0))
 
     def write(self, index: Region, values: NDArray[Any], largest: int) -> None:
         """Put values, of which the largest is known, into a region, without drawing it."""
-        self._record.is_written = True
+        self.is_written = True
         with self._writing():
             if largest > np.iinfo(self.layer.data.dtype).max:
                 self.layer.data = self.layer.data.astype(label_dtype(largest))
@@ -112,8 +116,12 @@ class ResultLayer:
         return offset
 
     def withdraw(self, viewer: Any) -> None:
-        """Take the layer out again if nothing was written into it, and show the one that it hid."""
-        if self._record.is_written or self._record.is_touched:
+        """Give the region up again; a layer in which nothing else is or is to come leaves the viewer."""
+        if self._record.is_touched:
+            return
+        for part in self._claimed:
+            self._record.ids.pop(part, None)
+        if self._record.ids:
             return
         viewer.layers.remove(self.layer)
         if self._hidden is not None:
@@ -153,11 +161,12 @@ def result_layer(
     record = None if latest is None else _record_of(latest)
     result = None if record is None else ResultLayer(latest, record)
     if result is None or not result.is_free_for(image.label_shape, region):
-        if latest is not None:
-            latest.visible = False
+        hidden = latest if latest is not None and latest.visible else None
+        if hidden is not None:
+            hidden.visible = False
         where = placement(image_layer, image.axes.replace("S", ""), image.label_axes)
         layer = viewer.add_labels(np.zeros(image.label_shape, np.uint16), name=name, **where)
-        result = ResultLayer.new(layer, latest)
+        result = ResultLayer.new(layer, hidden)
     result.layer.visible = True
     result.claim(region)
     return result

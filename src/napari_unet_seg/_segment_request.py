@@ -19,7 +19,7 @@ from napari_unet_seg.core.model_store import ModelInfo, find_model, read_info
 from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.normalisation import ArrayLike
 from napari_unet_seg.core.objects import ObjectSettings, label_probabilities
-from napari_unet_seg.core.predict_settings import PredictSettings
+from napari_unet_seg.core.predict_settings import PredictSettings, settle
 from napari_unet_seg.core.prediction import PlaneDone, Prediction, PredictionStep, TileDone, prediction_steps
 from napari_unet_seg.core.steps import STOP, Stop
 
@@ -124,6 +124,7 @@ def request_of(
     settings = replace(settings, axes=axes, pixel_size_nm=settings.pixel_size_nm or image.pixel_size_nm)
     if settings.channel is None and "S" in axes and info.architecture.in_channels == 1:
         settings = replace(settings, channel="grey")
+    settle(data, info, settings)
     request = Request(data, image, region, _layers.box_of(image, region), model, info, settings)
     _check_memory(request)
     return request

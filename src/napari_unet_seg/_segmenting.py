@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from napari import current_viewer
+from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
@@ -20,6 +21,7 @@ from napari_unet_seg._layers import (
     Region,
     Where,
     add_probability,
+    label_dtype,
     placement,
     plane_in_view,
     unused_name,
@@ -37,7 +39,7 @@ from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.predict_settings import PredictSettings
-from napari_unet_seg.core.prediction import Prediction, PredictionStarted
+from napari_unet_seg.core.prediction import Prediction
 
 REFRESH_MS = 200
 """Time between two drawings of a layer that is being filled."""
@@ -53,7 +55,7 @@ class Segmentation(QObject):  # type: ignore[misc]
     prediction
         The result so far; None until the network is done.
     layer
-        Of napari, being filled; None before its first step.
+        Of napari, being filled; None before it runs.
     n_objects
         In the planes that are complete.
     """
@@ -74,7 +76,7 @@ class Segmentation(QObject):  # type: ignore[misc]
 
     @property
     def layer(self) -> Any:
-        """The labels layer that holds it; None before its first step."""
+        """The labels layer that holds it; None before it runs."""
         return None if self._result is None else self._result.layer
 
     @property
@@ -111,16 +113,17 @@ class Segmentation(QObject):  # type: ignore[misc]
         return has_objects and self.prediction is not None and self.prediction.probabilities.size > 0
 
     def run(self, *, shows_errors: bool) -> Job:
-        """Start the network."""
+        """Make the layer, then start the network: beside it, making a layer would hold the window up."""
+        self._find_layer()
         name = f"{self.request.info.name} on {self.request.image.name}"
         return self._start(segment_steps(self.request), name, shows_errors=shows_errors)
 
     def relabel(self, settings: ObjectSettings, *, shows_errors: bool = False) -> Job | None:
-        """Make objects anew from the probabilities, in view first; None when there are none.
+        """Make objects anew in the complete planes, the one in view first; None when there is nothing to do.
 
         A layer that was removed or that a person has changed is left alone: the labels go to a new one.
         """
-        if self.prediction is None or not self.can_relabel:
+        if self.prediction is None or not self.can_relabel or not self._objects_in:
             return None
         self.cancel()
         if self._result is None or self._result.is_touched or not self.is_layer_there:
@@ -140,8 +143,8 @@ class Segmentation(QObject):  # type: ignore[misc]
             return
         request, image = self.request, self.request.image
         corner = {
-            axis: entry.start or 0 if isinstance(entry, slice) else entry
-            for axis, entry in zip(image.label_axes, request.region, strict=True)
+            axis: entry.indices(length)[0] if isinstance(entry, slice) else entry
+            for axis, entry, length in zip(image.label_axes, request.region, image.label_shape, strict=True)
         }
         where = placement(self.image_layer, image.axes.replace("S", ""), image.label_axes, corner)
         shape = [1 if not isinstance(entry, slice) else -1 for entry in request.region]
@@ -176,9 +179,6 @@ class Segmentation(QObject):  # type: ignore[misc]
         """Show a step; stop when the layer was removed."""
         if generation != self._generation:
             return
-        if isinstance(step, PredictionStarted):
-            # Only now: making a layer takes a tenth of a second, in which the thread has begun.
-            self._find_layer()
         if self._result is None or not isinstance(step, Piece | PlaneLabels):
             return
         if not self.is_layer_there:
@@ -200,10 +200,10 @@ class Segmentation(QObject):  # type: ignore[misc]
         self._timer.stop()
         if self._result is None or not self.is_layer_there:
             return
-        if job.error is not None:
-            self._result.withdraw(self.viewer)
-        else:
+        if self._result.is_written:
             self._result.refresh_with_thumbnail()
+        else:
+            self._result.withdraw(self.viewer)
 
     def _write_final(self, result: ResultLayer, step: PlaneLabels, plane: Index) -> None:
         """Write a complete plane, with ids that occur nowhere else in the layer."""
@@ -216,8 +216,7 @@ class Segmentation(QObject):  # type: ignore[misc]
             self._id_offset = result.free_ids_before(where, step.last_id)
         offset = self._id_offset if step.last_id else 0
         result.note_ids(where, step.first_id + offset, step.last_id + offset)
-        labels = np.where(step.labels > 0, step.labels + np.int32(offset), 0) if offset else step.labels
-        result.write(where, labels, step.last_id + offset)
+        result.write(where, _moved_up(step.labels, offset, step.last_id), step.last_id + offset)
 
     def _plane_in_view(self) -> Index | None:
         shown = plane_in_view(self.image_layer, self.request.image, self.viewer.dims.point)
@@ -282,6 +281,15 @@ def segmentation_of(
             f"Layer '{layer.name}' is not in the viewer: give the one that holds it, viewer=...."
         )
     return Segmentation(request_of(layer, model, settings, where, viewer.dims.point), layer, viewer)
+
+
+def _moved_up(labels: NDArray[np.integer[Any]], offset: int, largest: int) -> NDArray[np.integer[Any]]:
+    """Add to all ids but 0; in the narrowest type, as the main thread does it."""
+    if not offset:
+        return labels
+    moved: NDArray[np.integer[Any]] = labels.astype(label_dtype(largest + offset))
+    np.add(moved, moved.dtype.type(offset), out=moved, where=moved > 0)
+    return moved
 
 
 def behind_proxy(thing: Any) -> Any:

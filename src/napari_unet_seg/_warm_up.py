@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,9 @@ from napari_unet_seg.core.steps import STOP, Stop
 
 if TYPE_CHECKING:
     from napari_unet_seg.core.models import Model
+
+_FOR_THE_FIRST_LAYER = ("pandas", "scipy.linalg", "skimage.color", "skimage.exposure")
+"""What napari imports when it makes a labels layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +55,7 @@ def warm_up_steps(info: ModelInfo | None, device: str) -> Generator[str, Stop | 
     from napari_unet_seg.core.models import load_model
     from napari_unet_seg.core.prediction import warm_up
 
-    import_module("pandas")  # napari needs it for the first labels layer
+    _spare_the_first_layer()
     choice = choose_device(device)
     if info is None or info.path is None or (yield "Loading the model") is STOP:
         return Readiness(choice.reason)
@@ -58,6 +64,24 @@ def warm_up_steps(info: ModelInfo | None, device: str) -> Generator[str, Stop | 
     if (yield "Measuring tile sizes") is not STOP:
         warm_up(model, device)
     return Readiness(choice.reason, model, changed_s)
+
+
+@cache
+def _spare_the_first_layer() -> None:
+    """Do here what the first labels layer would hold the window up with, for a quarter of a second."""
+    for module in _FOR_THE_FIRST_LAYER:
+        import_module(module)
+    with suppress(ImportError, AttributeError):  # VisPy may come to draw its lines in another way
+        import_module("vispy.visuals.line.dash_atlas").DashAtlas()
+
+
+@cache
+def look_for_garbage() -> None:
+    """Let Python look through all objects once, on the main thread, rather than at the first click.
+
+    PyTorch has brought so many that it would do so soon, for a quarter of a second.
+    """
+    gc.collect()
 
 
 def _changed_s(info: ModelInfo) -> float | None:

@@ -95,3 +95,32 @@ def test_a_layer_of_the_same_name_that_is_not_ours_is_left_alone(viewer: ViewerM
     foreign = viewer.add_labels(np.ones((3, 8, 8), int), name="em › model › labels")
     assert result(viewer, (0, ALL, ALL)).layer.name == "em › model › labels #2"
     assert foreign.data.all()
+
+
+def test_a_failed_run_takes_its_empty_layer_out_and_shows_the_one_before(viewer: ViewerModel) -> None:
+    first = result(viewer, (0, ALL, ALL))
+    second = result(viewer, (0, ALL, ALL))
+    second.withdraw(viewer)
+    assert second.layer not in viewer.layers
+    assert first.layer.visible
+
+
+def test_a_failed_run_does_not_show_what_a_person_had_hidden(viewer: ViewerModel) -> None:
+    first = result(viewer, (0, ALL, ALL))
+    first.layer.visible = False
+    result(viewer, (0, ALL, ALL)).withdraw(viewer)
+    assert not first.layer.visible
+
+
+def test_a_failed_run_leaves_the_layer_to_another_run_that_is_to_fill_it(viewer: ViewerModel) -> None:
+    failed, other = result(viewer, (0, ALL, ALL)), result(viewer, (1, ALL, ALL))
+    failed.withdraw(viewer)
+    assert other.layer in viewer.layers
+    assert result(viewer, (0, ALL, ALL)).layer is other.layer
+
+
+def test_what_was_written_is_never_withdrawn(viewer: ViewerModel) -> None:
+    written = result(viewer, (0, ALL, ALL))
+    written.write((0, ALL, ALL), np.ones((8, 8), np.uint8), 1)
+    result(viewer, (1, ALL, ALL)).withdraw(viewer)
+    assert written.layer in viewer.layers

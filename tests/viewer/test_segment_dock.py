@@ -206,6 +206,20 @@ def test_cancel_answers_and_the_dock_works_again(qtbot: QtBot, viewer: Any, dock
     assert viewer.layers[f"{LABELS} #2"].data.max() == 6
 
 
+def test_cancel_before_the_first_tile_keeps_the_result_before(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock
+) -> None:
+    segment(qtbot, dock)
+    click(qtbot, dock.button)
+    click(qtbot, dock.progress.cancel)
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+    assert dock.progress.text.text() == "Stopped; nothing was kept."
+    assert [layer.name for layer in viewer.layers] == ["em", LABELS]
+    assert viewer.layers[LABELS].visible
+    assert dock.refinement is not None
+    assert dock.refinement.n_objects == 2
+
+
 def test_an_error_is_a_sentence_with_details_to_copy_and_the_dock_works_again(
     qtbot: QtBot, viewer: Any, dock: SegmentDock
 ) -> None:

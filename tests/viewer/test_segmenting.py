@@ -138,6 +138,16 @@ def test_cancelling_keeps_what_is_there_and_the_next_run_works(
     assert viewer.layers[f"{LABELS} #2"].data.max() == 2
 
 
+def test_cancelling_before_the_first_tile_leaves_no_empty_layer(
+    viewer: Any, em: Any, bright_model: Model
+) -> None:
+    job = nus.segment(em, bright_model, slow(), where="stack")
+    assert LABELS in viewer.layers
+    job.cancel()
+    assert job.wait(120)
+    assert list(viewer.layers) == [em]
+
+
 def test_removing_the_layer_ends_the_run(qtbot: QtBot, viewer: Any, em: Any, bright_model: Model) -> None:
     job = run_until_first_tile(qtbot, em, bright_model, where="stack")
     viewer.layers.remove(LABELS)
@@ -186,6 +196,19 @@ def test_a_layer_of_another_viewer_is_refused(
         nus.segment(add_stack(one, squares), bright_model, viewer=other)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [nus.PredictSettings(device="cuda:99"), nus.PredictSettings(channel=7)],
+    ids=["device", "channel"],
+)
+def test_what_cannot_be_done_is_refused_at_once_and_nothing_is_added(
+    viewer: Any, em: Any, bright_model: Model, settings: nus.PredictSettings
+) -> None:
+    with pytest.raises(InputError):
+        nus.segment(em, bright_model, settings)
+    assert list(viewer.layers) == [em]
+
+
 def test_an_image_of_nothing_but_nan_is_an_error_in_words_and_the_next_run_works(
     viewer: Any, em: Any, bright_model: Model
 ) -> None:
@@ -206,6 +229,7 @@ def test_a_damaged_model_is_an_error_in_words(
     job = segmentation_of(em, "bright", None, where="plane", viewer=viewer).run(shows_errors=False)
     assert job.wait(120)
     assert isinstance(job.error, ModelFileError)
+    assert list(viewer.layers) == [em]
     with pytest.raises(ModelFileError, match="no model 'absent'"):
         nus.segment(em, "absent")
 

@@ -323,7 +323,7 @@ class SegmentDock(QWidget):
         self._job = None
         if job.error is not None:
             self.message.show_error(sentence(job.error), job.details)
-        elif job.result is not None:
+        else:
             self._take_result(segmentation)
         self._show_state()
 
@@ -331,7 +331,8 @@ class SegmentDock(QWidget):
         from napari_unet_seg._widgets.refinement import Refinement
         from napari_unet_seg._widgets.segment_progress import result_in_words
 
-        if segmentation.prediction is None:
+        if segmentation.prediction is None or not segmentation.is_layer_there:
+            self.progress.say("Stopped; nothing was kept.")
             return
         if self.refinement is None:
             self.refinement = Refinement(self)
@@ -449,7 +450,10 @@ class SegmentDock(QWidget):
         self._warming = job
 
     def _end_warming(self, job: Job) -> None:
+        from napari_unet_seg._warm_up import look_for_garbage
+
         if job is self._warming:
+            look_for_garbage()
             self._warming = None
             self._readiness = job.result
             if job.error is not None and self._job is None:

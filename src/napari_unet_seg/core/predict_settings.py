@@ -9,10 +9,11 @@ from typing import Literal
 from napari_unet_seg.core._axes import Layout, understand
 from napari_unet_seg.core.devices import DeviceChoice, choose_device
 from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.normalisation import ArrayLike
 from napari_unet_seg.core.objects import ObjectSettings
-from napari_unet_seg.core.rescaling import choose_zoom
+from napari_unet_seg.core.rescaling import ZoomChoice, choose_zoom
 
 
 @dataclass(frozen=True)
@@ -95,23 +96,35 @@ def resolve(image: ArrayLike, model: Model, settings: PredictSettings) -> Reques
     InputError
         Something does not fit; nothing was started.
     """
-    layout = understand(
-        image.shape,
-        image.dtype,
-        axes=settings.axes,
-        channel=settings.channel,
-        in_channels=model.architecture.in_channels,
-    )
-    choice = choose_zoom(
-        settings.zoom, settings.pixel_size_yx_nm, model.pixel_size_nm, model.object_diameter_px
-    )
+    layout, zoom, device = settle(image, model.info, settings)
     return Request(
         image=image,
         model=model,
         settings=settings,
         layout=layout,
-        zoom=choice.zoom,
-        device=choose_device(settings.device),
+        zoom=zoom.zoom,
+        device=device,
         objects=settings.objects or model.objects,
-        notes=() if choice.note is None else (choice.note,),
+        notes=() if zoom.note is None else (zoom.note,),
     )
+
+
+def settle(
+    image: ArrayLike, info: ModelInfo, settings: PredictSettings
+) -> tuple[Layout, ZoomChoice, DeviceChoice]:
+    """All of `resolve` that needs no weights, so that a wish can be refused at once.
+
+    Raises
+    ------
+    InputError
+        As of `resolve`.
+    """
+    layout = understand(
+        image.shape,
+        image.dtype,
+        axes=settings.axes,
+        channel=settings.channel,
+        in_channels=info.architecture.in_channels,
+    )
+    zoom = choose_zoom(settings.zoom, settings.pixel_size_yx_nm, info.pixel_size_nm, info.object_diameter_px)
+    return layout, zoom, choose_device(settings.device)
