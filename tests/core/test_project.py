@@ -189,7 +189,6 @@ def test_a_curve_that_was_cut_off_is_read_up_to_there(project: Project) -> None:
     for n_cut in range(1, 14):
         path.write_bytes(whole[:-n_cut])
         assert [point.step for point in training.read_curve()] == ([1, 2] if n_cut < 10 else [1]), n_cut
-    training.append_curve([CurvePoint(9)])
 
 
 def test_curves_that_went_away_are_begun_again(project: Project) -> None:
