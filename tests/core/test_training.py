@@ -75,8 +75,8 @@ def score_as(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
 
     waiting = list(values)
 
-    def scoring_steps(*_: object) -> Generator[int, None, Score]:
-        yield 1
+    def scoring_steps(*_: object, **__: object) -> Generator[int, None, Score]:
+        yield 0
         return Score(waiting.pop(0) if len(waiting) > 1 else waiting[0], "made up", "nothing")
 
     monkeypatch.setattr(training, "scoring_steps", scoring_steps)
@@ -194,7 +194,7 @@ def test_stop_ends_a_long_validation_too(monkeypatch: pytest.MonkeyPatch) -> Non
     from napari_unet_seg.core import training
 
     monkeypatch.setattr(training, "_LONGEST_GOODBYE_S", 0.0)
-    steps = training_steps(new_model(TINY), [discs(size=96)], replace(QUICK, validation_fraction=0.0))
+    steps = training_steps(new_model(TINY), [discs(size=600)], replace(QUICK, validation_fraction=0.0))
     assert isinstance(next(steps), Note)
     assert isinstance(next(steps), TileStep)
     with pytest.raises(StopIteration) as end:
@@ -339,7 +339,7 @@ def test_channels_must_fit_the_model() -> None:
     [
         ([discs(seed) for seed in range(4)], "held-out planes"),
         ([discs(size=400)], "held-out strip"),
-        ([discs(size=64)], "too small to hold"),
+        ([discs(size=64)], "left-out object"),
     ],
 )
 def test_it_says_honestly_what_it_scores_on(annotations: list[Annotation], expected: str) -> None:

@@ -24,7 +24,7 @@ from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.network import UNet
 from napari_unet_seg.core.steps import Stopwatch
 from napari_unet_seg.core.train_settings import TrainSettings, learning_rate
-from napari_unet_seg.core.training_data import TrainingData, prepare
+from napari_unet_seg.core.training_data import TrainingData, TrainingSource
 from napari_unet_seg.core.training_messages import TrainStep, ValidationStep
 from napari_unet_seg.core.validation import Score
 
@@ -74,7 +74,8 @@ class Trainer:
         self.model = model
         self.settings = settings
         self.device = choose_device(settings.device).device
-        self.data = prepare(annotations, validation, model.info, settings)
+        self._source = TrainingSource(annotations, validation, model.info, settings)
+        self.data = self._source.data
         self.network = _on_device(model.copy().network, self.device)
         self.step = 0
         self.start = Candidate(copy_of_weights(self.network), 0)
@@ -83,7 +84,6 @@ class Trainer:
         self.validated_at: int | None = None
         self.validation_s = 0.0
         self.is_time_over = False
-        self._given_validation = validation
         self._optimizer = _optimizer(self.network, settings)
         self._rate_factor = 1.0
         self._stopwatch = stopwatch
@@ -118,7 +118,7 @@ class Trainer:
         InputError
             They cannot be used; nothing has changed.
         """
-        self.data = prepare(annotations, self._given_validation, self.model.info, self.settings)
+        self.data = self._source.renewed(annotations)
         self._batches.close()
         self._batches = self._new_batches(self.data)
 

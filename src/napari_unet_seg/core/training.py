@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core._trainer import Trainer
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.checkpoint import load_checkpoint, save_checkpoint
@@ -185,21 +186,22 @@ def _loop(trainer: Trainer, inbox: Inbox, file: _CheckpointFile) -> Steps:
 
 def _validate(trainer: Trainer, inbox: Inbox) -> Steps:
     """Score the weights of now; once stopped, only as long as the end is near."""
-    started = time.perf_counter()
-    tiles = trainer.data.validation_tiles
-    trainer.network.eval()
+    started, n_done = time.perf_counter(), 0
+    data = trainer.data
+    engine = InferenceNetwork(trainer.network, trainer.device)
     scoring = scoring_steps(
-        trainer.network, tiles, trainer.model.info, trainer.data.scored_on, trainer.device
+        engine, data.validation_tiles, trainer.model.info, data.scored_on, with_objects=data.scores_objects
     )
     with closing(scoring):
         while True:
             try:
-                n_done = next(scoring)
+                n_left = next(scoring)
             except StopIteration as end:
                 score = end.value
                 break
-            inbox.take((yield TileStep("validation", n_done, len(tiles))))
-            expected_s = (time.perf_counter() - started) / n_done * (len(tiles) - n_done)
+            n_done += 1
+            inbox.take((yield TileStep("validation", n_done, n_done + n_left)))
+            expected_s = (time.perf_counter() - started) / n_done * n_left
             if inbox.is_stopped() and expected_s > _LONGEST_GOODBYE_S:
                 return
     trainer.validation_s = time.perf_counter() - started

@@ -3,50 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from hashlib import blake2b
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet_seg.core._holding_out import HoldingOut
+from napari_unet_seg.core._training_planes import PlaneShop, TrainingPlane, finest_pixel_size
+from napari_unet_seg.core._validation_tiles import cut_tiles, few_tiles, varied_tiles
 from napari_unet_seg.core.annotation import Annotation
-from napari_unet_seg.core.architecture import output_size, valid_input_size
-from napari_unet_seg.core.augmentation import Patch, Sample
+from napari_unet_seg.core.architecture import Architecture, grid_px, output_size, valid_input_size
+from napari_unet_seg.core.augmentation import AugmentSettings, Patch, Sample
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.model_store import ModelInfo, Task
-from napari_unet_seg.core.normalisation import apply, plane_statistics
-from napari_unet_seg.core.rescaling import mix, zoomed_length, zoomed_weights
-from napari_unet_seg.core.sampling import validation_tiles
-from napari_unet_seg.core.weight_map import ClassCounts, carve_gaps, weight_parts
+from napari_unet_seg.core.rescaling import Floats
+from napari_unet_seg.core.tiling import halo_px
+from napari_unet_seg.core.train_settings import TrainSettings
+from napari_unet_seg.core.weight_map import ClassCounts
 
-if TYPE_CHECKING:
-    from napari_unet_seg.core.train_settings import TrainSettings
-
-MOST_VALIDATION_TILES: Final = 48
-SMALLEST_HELD_OUT_PX: Final = 64
-"""Side below which a held-out part of a plane says too little."""
+VALIDATION_SHARE: Final = 0.1
+"""How much time scoring may take of that of the training between two scores."""
+_PASSES_PER_STEP: Final = 3
+"""A training step costs about three forward passes."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
     """What one training uses.
 
-    Parameters
+    Attributes
     ----------
     samples
         Planes to learn from; labels carved by the 1-px rule (instances) or class indices (classes).
     validation_tiles
-        Fixed tiles to score on, not varied.
+        Fixed tiles to score on, with the context that the network sees.
+    tiles_identity
+        The same for the same tiles: scores on others cannot be compared.
     scored_on
         In the person's words, what the tiles are.
+    scores_objects
+        Whether tiles hold whole areas, so that objects can be compared, not only pixels.
     input_px, output_px
         Sides of the network's input and output patch.
+    n_objects
+        Ids that are annotated.
+    object_diameter_px
+        The median of the objects that are annotated completely; None without any.
     """
 
     samples: tuple[Sample, ...]
     validation_tiles: tuple[Patch, ...]
+    tiles_identity: str
     scored_on: str
+    scores_objects: bool
     task: Task
     input_px: int
     output_px: int
@@ -54,6 +66,143 @@ class TrainingData:
     object_diameter_px: float | None
     pixel_size_nm: float | None
     notes: tuple[str, ...] = ()
+
+
+class TrainingSource:
+    """Makes the data of one training, again and again while a person goes on annotating.
+
+    What was held out stays held out, and planes that did not change are not prepared again.
+
+    Parameters
+    ----------
+    annotations
+        The first ones; where the model has no pixel size, theirs decides the grid.
+    validation
+        Annotations to score on; without any a part of the others is held out.
+    info, settings
+        Of the model and the training.
+
+    Raises
+    ------
+    InputError
+        Nothing useful is annotated, or image and model do not fit.
+    """
+
+    def __init__(
+        self,
+        annotations: Sequence[Annotation],
+        validation: Sequence[Annotation],
+        info: ModelInfo,
+        settings: TrainSettings,
+    ) -> None:
+        self._info, self._settings = info, settings
+        self._pixel_size_nm = info.pixel_size_nm or finest_pixel_size(annotations)
+        self._input_px = smallest_input_px(settings.patch_px, info.architecture)
+        reach_px = _reach_px(self._input_px, settings.augmentation, info.architecture)
+        self._shop = PlaneShop(info, settings.weights, self._pixel_size_nm, reach_px)
+        self._given = PlaneShop(info, settings.weights, self._pixel_size_nm, reach_px).planes(validation)
+        self._holding_out = HoldingOut(settings.validation_fraction, settings.seed)
+        self._prepared: dict[TrainingPlane, _Prepared] = {}
+        self.data = self.renewed(annotations)
+
+    def renewed(self, annotations: Sequence[Annotation]) -> TrainingData:
+        """Make the data for these annotations, which replace those before.
+
+        Raises
+        ------
+        InputError
+            They cannot be used; nothing has changed.
+        """
+        planes = self._shop.planes(annotations)
+        counts = _counts(planes, self._info)
+        if not self._given:
+            self._holding_out.update(planes)
+        self._prepared = {plane: self._prepare(plane, counts) for plane in (*planes, *self._given)}
+        samples = tuple(
+            self._prepared[plane].sample for plane in planes if self._prepared[plane].sample.annotated.any()
+        )
+        tiles, scored_on = self._tiles(planes, samples)
+        self.data = TrainingData(
+            samples=samples,
+            validation_tiles=tiles,
+            tiles_identity=_identity(tiles),
+            scored_on=scored_on,
+            scores_objects=self._scores_objects,
+            task=self._info.task,
+            input_px=self._input_px,
+            output_px=output_size(self._input_px, self._info.architecture),
+            n_objects=sum(plane.n_objects for plane in planes) if self._info.task == "instances" else 0,
+            object_diameter_px=_diameter_px(planes, self._info.task),
+            pixel_size_nm=self._pixel_size_nm,
+            notes=_notes(planes, self._given, scored_on, self._info.task),
+        )
+        return self.data
+
+    def shrink_patch(self) -> bool:
+        """Halve the patch for a memory that is too small; False when there is no smaller one."""
+        smaller_px = smallest_input_px(self.data.output_px // 2, self._info.architecture)
+        if smaller_px >= self._input_px:
+            return False
+        self._input_px = smaller_px
+        output_px = output_size(smaller_px, self._info.architecture)
+        self.data = replace(self.data, input_px=smaller_px, output_px=output_px)
+        return True
+
+    @property
+    def _scores_objects(self) -> bool:
+        if self._given or self._settings.validation_fraction == 0:
+            return True
+        return self._holding_out.is_by_area
+
+    def _prepare(self, plane: TrainingPlane, counts: ClassCounts) -> _Prepared:
+        """What to learn from a plane; as before when neither it nor the balance of classes has changed."""
+        learned = plane.annotated & ~self._holding_out.held(plane)
+        before = self._prepared.get(plane)
+        if before is None or counts.moved_from(before.counts, self._settings.weights):
+            weights = plane.parts.weights(self._settings.weights, counts)
+            return _Prepared(Sample(plane.image, plane.carved, learned, weights), counts)
+        if np.array_equal(before.sample.annotated, learned):
+            return before
+        return _Prepared(replace(before.sample, annotated=learned), before.counts)
+
+    def _tiles(
+        self, planes: Sequence[TrainingPlane], samples: Sequence[Sample]
+    ) -> tuple[tuple[Patch, ...], str]:
+        """Tiles to score on, and what they are."""
+        settings, depth = self._settings, self._info.architecture.depth
+        held_out = self._holding_out.what
+        if self._given:
+            scored = [(plane, plane.annotated) for plane in self._given]
+            scored_on = "validation images"
+        elif held_out:
+            scored = [(plane, self._holding_out.held(plane)) for plane in planes]
+            scored_on = held_out
+        elif settings.validation_fraction == 0:
+            scored = [(plane, plane.annotated) for plane in planes]
+            scored_on = "the training area itself (nothing was held out)"
+        else:
+            varied = varied_tiles(samples, AugmentSettings.default(), depth, settings.seed)
+            return tuple(varied), "varied copies of the training area (too small to hold a part out)"
+        tiles = [
+            tile
+            for plane, where in scored
+            for tile in cut_tiles(plane, where, self._weights_of(plane), depth)
+        ]
+        steps_px = settings.batch_size * self._input_px**2 * settings.validate_every
+        most_px = VALIDATION_SHARE * _PASSES_PER_STEP * steps_px
+        return few_tiles(tiles, most_px, settings.seed), scored_on
+
+    def _weights_of(self, plane: TrainingPlane) -> Floats:
+        weights = self._prepared[plane].sample.weights
+        return plane.annotated.astype(np.float32) if weights is None else weights
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A plane to learn from, and the counts that its class weights are made of."""
+
+    sample: Sample
+    counts: ClassCounts
 
 
 def prepare(
@@ -69,36 +218,7 @@ def prepare(
     InputError
         Nothing is annotated, or image and model do not fit.
     """
-    input_px = valid_input_size(settings.patch_px, info.architecture)
-    output_px = output_size(input_px, info.architecture)
-    pixel_size = info.pixel_size_nm or _common_pixel_size(annotations)
-    planes = [plane for annotation in annotations for plane in _planes(annotation, info, pixel_size)]
-    if not planes:
-        raise InputError("Nothing is annotated: paint some objects and some background, or add a region.")
-    if validation:
-        kept, held_out = (
-            planes,
-            [plane for annotation in validation for plane in _planes(annotation, info, pixel_size)],
-        )
-        scored_on = "validation images"
-    else:
-        kept, held_out, scored_on = _hold_out(planes, settings.validation_fraction, settings.seed)
-    samples = _weighted(kept, info, settings)
-    tiles = _some_tiles(held_out or kept, input_px, output_px, settings.seed)
-    diameters = [_diameters(plane, info.task) for plane in planes]
-    all_diameters = np.concatenate(diameters) if diameters else np.zeros(0)
-    return TrainingData(
-        samples=samples,
-        validation_tiles=tiles,
-        scored_on=scored_on,
-        task=info.task,
-        input_px=input_px,
-        output_px=output_px,
-        n_objects=all_diameters.size,
-        object_diameter_px=float(np.median(all_diameters)) if all_diameters.size else None,
-        pixel_size_nm=pixel_size,
-        notes=(f"{len(samples)} plane(s) to learn from; scored on {len(tiles)} tile(s) of {scored_on}.",),
-    )
+    return TrainingSource(annotations, validation, info, settings).data
 
 
 def class_indices(labels: NDArray[np.int32], task: Task) -> NDArray[np.int64]:
@@ -106,156 +226,68 @@ def class_indices(labels: NDArray[np.int32], task: Task) -> NDArray[np.int64]:
     return (labels > 0).astype(np.int64) if task == "instances" else labels.astype(np.int64)
 
 
-def _planes(annotation: Annotation, info: ModelInfo, pixel_size_nm: float | None) -> Iterator[Sample]:
-    """Yield each annotated plane, normalised and on the model's grid, labels uncarved."""
-    image = _channels_and_planes(annotation, info)
-    labels = annotation.labels.reshape(image.shape[1:])
-    annotated = annotation.annotated_mask.reshape(labels.shape)
-    zoom = _zoom(annotation, pixel_size_nm)
-    if info.task == "classes" and labels.max(initial=0) >= info.architecture.n_classes:
-        raise InputError(
-            f"The labels go up to class {labels.max()}, but model '{info.name}' has classes 0 to "
-            f"{info.architecture.n_classes - 1}: check the labels, or choose another model."
-        )
-    for index in range(image.shape[1]):
-        if not annotated[index].any():
-            continue
-        plane = image[:, index]
-        grey = apply(plane, plane_statistics(plane, info.normalisation))
-        counted = np.where(annotated[index], labels[index], 0).astype(np.int32)
-        if zoom != (1.0, 1.0):
-            grey = _zoomed(grey, zoom)
-            counted = _nearest(counted, zoom)
-            mask = _nearest(annotated[index], zoom)
-        else:
-            mask = np.array(annotated[index])
-        yield Sample(grey, counted, mask)
+def smallest_input_px(output_px: int, architecture: Architecture) -> int:
+    """Side of the smallest input whose output covers so many pixels, and that can be trained on.
+
+    Batch norm needs more than one value per channel at the bottom: two steps of the pooling grid.
+    """
+    smallest = valid_input_size(1, architecture)
+    if architecture.batch_norm and architecture.padding == "same":
+        smallest = 2 * grid_px(architecture.depth)
+    return max(smallest, valid_input_size(max(1, output_px), architecture))
 
 
-def _in_plane_nm(annotation: Annotation) -> tuple[float, float] | None:
-    """Return the pixel size along Y and X."""
-    if annotation.pixel_size_nm is None:
-        return None
-    y_nm, x_nm = np.broadcast_to(np.atleast_1d(annotation.pixel_size_nm)[-2:], 2)
-    return float(y_nm), float(x_nm)
+def _reach_px(input_px: int, augmentation: AugmentSettings, architecture: Architecture) -> int:
+    """How far from an annotated pixel an image can be seen, by a varied patch or by a tile to score on."""
+    half_diagonal = input_px / math.sqrt(2) * (1 + augmentation.shear) / min(1.0, augmentation.scale_range[0])
+    by_patch = half_diagonal + augmentation.shift_px + 4 * augmentation.elastic_sigma_px
+    by_tile = halo_px(architecture.depth) + grid_px(architecture.depth)
+    return math.ceil(max(by_patch, by_tile)) + 1
 
 
-def _zoom(annotation: Annotation, model_nm: float | None) -> tuple[float, float]:
-    """Return model-grid pixels per image pixel along Y and X; 1 where a size is unknown."""
-    sizes = _in_plane_nm(annotation)
-    return (sizes[0] / model_nm, sizes[1] / model_nm) if sizes and model_nm else (1.0, 1.0)
+def _counts(planes: Sequence[TrainingPlane], info: ModelInfo) -> ClassCounts:
+    """Annotated pixels of each class over all planes.
+
+    Raises
+    ------
+    InputError
+        There is nothing to tell apart.
+    """
+    if not planes:
+        raise InputError("Nothing is annotated: paint some objects and some background, or add a region.")
+    pixels = np.sum([plane.parts.counts.pixels for plane in planes], axis=0).tolist()
+    if info.task == "classes" and sum(count > 0 for count in pixels) < 2:
+        raise InputError("Only one class is annotated: paint some pixels of another one too.")
+    if info.task == "instances" and not sum(pixels[1:]):
+        raise InputError("No object is annotated, only background: paint some objects too.")
+    if info.task == "instances" and not pixels[0]:
+        raise InputError("Only objects are annotated: paint some background too, between and beside them.")
+    return ClassCounts(tuple(pixels))
 
 
-def _zoomed(image: NDArray[np.float32], zoom: tuple[float, float]) -> NDArray[np.float32]:
-    """Resample (C, Y, X) as prediction does."""
-    for axis, factor in zip((1, 2), zoom, strict=True):
-        length = image.shape[axis]
-        image = mix(image, zoomed_weights(0, zoomed_length(length, factor), length, factor), axis)
-    return image
-
-
-def _nearest(labels: NDArray[Any], zoom: tuple[float, float]) -> NDArray[Any]:
-    """Resample (Y, X) to the pixels that `_zoomed` gives: the label at (i + 0.5) / zoom."""
-    indices = [
-        np.minimum(((np.arange(zoomed_length(length, factor)) + 0.5) / factor).astype(np.intp), length - 1)
-        for length, factor in zip(labels.shape, zoom, strict=True)
-    ]
-    return labels[np.ix_(*indices)]
-
-
-def _channels_and_planes(annotation: Annotation, info: ModelInfo) -> NDArray[np.generic]:
-    """Return the image as (C, planes, Y, X)."""
-    image, axes = annotation.image, annotation.axes
-    channels = image.shape[axes.index("C")] if "C" in axes else 1
-    if channels != info.architecture.in_channels:
-        raise InputError(
-            f"The training image has {channels} channel(s), but model '{info.name}' takes "
-            f"{info.architecture.in_channels}: choose a channel, or convert it to grey."
-        )
-    image = np.moveaxis(image, axes.index("C"), 0) if "C" in axes else image[np.newaxis]
-    return image.reshape(channels, -1, *image.shape[-2:])
-
-
-def _common_pixel_size(annotations: Sequence[Annotation]) -> float | None:
-    """Return the finest pixel size, when every annotation has one."""
-    sizes = [_in_plane_nm(annotation) for annotation in annotations]
-    known = [min(size) for size in sizes if size]
-    return min(known) if len(known) == len(sizes) and known else None
-
-
-def _hold_out(planes: list[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample], str]:
-    """Split off whole planes when there are several, else a strip of the only one; say which."""
-    if fraction == 0:
-        return planes, [], "the training area itself (nothing was held out)"
-    if len(planes) >= 4:
-        order = np.random.default_rng([seed, len(planes)]).permutation(len(planes))
-        n_held_out = min(len(planes) - 1, max(1, round(fraction * len(planes))))
-        held_out = set(order[:n_held_out].tolist())
-        kept = [plane for index, plane in enumerate(planes) if index not in held_out]
-        return kept, [planes[index] for index in sorted(held_out)], "held-out planes"
-    parts = [_split_strip(plane, fraction) for plane in planes]
-    held_out_parts = [part for _, part in parts if part is not None]
-    if not held_out_parts:
-        return planes, [], "the training area itself (too small to hold a part out)"
-    return [kept for kept, _ in parts], held_out_parts, "a held-out strip of the annotation"
-
-
-def _split_strip(plane: Sample, fraction: float) -> tuple[Sample, Sample | None]:
-    """Take the last part of the annotated box, along its longer side, out of the mask of the first sample."""
-    rows, columns = np.nonzero(plane.annotated)
-    spans = [(int(rows.min()), int(rows.max()) + 1), (int(columns.min()), int(columns.max()) + 1)]
-    axis = int(np.argmax([stop - start for start, stop in spans]))
-    start, stop = spans[axis]
-    width = round((stop - start) * fraction)
-    if width < SMALLEST_HELD_OUT_PX:
-        return plane, None
-    strip = np.zeros_like(plane.annotated)
-    strip[tuple(slice(stop - width, stop) if number == axis else slice(None) for number in range(2))] = True
-    if not (plane.annotated & strip & (plane.labels > 0)).any() or not (plane.annotated & ~strip).any():
-        return plane, None
-    return _restricted(plane, plane.annotated & ~strip), _restricted(plane, plane.annotated & strip)
-
-
-def _restricted(plane: Sample, annotated: NDArray[np.bool_]) -> Sample:
-    return replace(plane, annotated=annotated, labels=np.where(annotated, plane.labels, 0))
-
-
-def _weighted(planes: Sequence[Sample], info: ModelInfo, settings: TrainSettings) -> tuple[Sample, ...]:
-    """Carve the gaps and add the weight map; classes are counted over all planes together."""
-    parts = [
-        weight_parts(
-            plane.labels,
-            settings.weights,
-            annotated=plane.annotated,
-            task=info.task,
-            n_classes=info.architecture.n_classes,
-        )
-        for plane in planes
-    ]
-    counts = ClassCounts(tuple(np.sum([part.counts.pixels for part in parts], axis=0).tolist()))
-    return tuple(
-        replace(
-            plane,
-            labels=carve_gaps(plane.labels, task=info.task).astype(np.int32),
-            weights=part.weights(settings.weights, counts),
-        )
-        for plane, part in zip(planes, parts, strict=True)
-    )
-
-
-def _some_tiles(planes: Sequence[Sample], input_px: int, output_px: int, seed: int) -> tuple[Patch, ...]:
-    """Cut planes into tiles; of too many keep a fixed random choice."""
-    out, image = (output_px, output_px), (input_px, input_px)
-    tiles = [tile for plane in planes for tile in validation_tiles(plane, out, image_shape=image)]
-    if len(tiles) <= MOST_VALIDATION_TILES:
-        return tuple(tiles)
-    chosen = np.random.default_rng([seed, 1]).choice(len(tiles), MOST_VALIDATION_TILES, replace=False)
-    return tuple(tiles[index] for index in sorted(chosen))
-
-
-def _diameters(plane: Sample, task: Task) -> NDArray[np.float64]:
-    """Return the diameter of each object as that of a disc of its area, in px of the model's grid."""
+def _diameter_px(planes: Sequence[TrainingPlane], task: Task) -> float | None:
     if task != "instances":
-        return np.zeros(0)
-    areas = np.bincount(plane.labels.ravel())[1:]
-    return np.sqrt(4 * areas[areas > 0] / math.pi)
+        return None
+    diameters = np.concatenate([plane.complete_diameters() for plane in planes])
+    return float(np.median(diameters)) if diameters.size else None
+
+
+def _notes(
+    planes: Sequence[TrainingPlane], given: Sequence[TrainingPlane], scored_on: str, task: Task
+) -> tuple[str, ...]:
+    """What the person should know before it begins."""
+    n_objects = sum(plane.n_objects for plane in planes)
+    objects = f"{n_objects} object{'s' * (n_objects != 1)} on " * (task == "instances")
+    notes = [f"Learning from {objects}{len(planes)} plane{'s' * (len(planes) != 1)}; scored on {scored_on}."]
+    if any(plane.has_gaps_in_image for plane in (*planes, *given)):
+        notes.append("Some pixels are NaN or infinite: they became the median of their plane.")
+    return tuple(notes)
+
+
+def _identity(tiles: Sequence[Patch]) -> str:
+    """The same for the same tiles."""
+    digest = blake2b(digest_size=16)
+    for tile in tiles:
+        for array in (tile.image, tile.labels, tile.annotated):
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
