@@ -20,11 +20,21 @@ _ACTIVITY_AFTER_S = 3.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: `done` of `total` equal pieces of work, and what it is doing in words."""
+    """How far a job is: `done` of `total` equal pieces of work, and what it is doing in words.
+
+    Attributes
+    ----------
+    seconds_left
+        Where the job knows it itself; None: guessed from its pace.
+    beside
+        What else is worth knowing, such as its memory.
+    """
 
     what: str
     done: int
     total: int
+    seconds_left: float | None = None
+    beside: str = ""
 
 
 class Pace:
@@ -44,17 +54,35 @@ class Pace:
 
 
 class JobRow(QWidget):
-    """Shows one job at a time; only its last line stays when the job has ended."""
+    """Shows one job at a time; only its last line stays when the job has ended.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    cancel, cancel_tip
+        What the button that ends the job is called, and what it does.
+    can_pause
+        Offer Pause and Resume, too.
+    """
+
+    def __init__(
+        self,
+        cancel: str = "Cancel",
+        cancel_tip: str = "Stop now and keep what is done so far.",
+        *,
+        can_pause: bool = False,
+    ) -> None:
         super().__init__()
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setToolTip("How much of the work is done.")
         self.text = wrapped_label()
-        self.cancel = QPushButton("Cancel")
-        self.cancel.setToolTip("Stop now and keep what is done so far.")
+        self.cancel = QPushButton(cancel)
+        self.cancel.setToolTip(cancel_tip)
         self.cancel.clicked.connect(self._cancel)
+        self.pause = QPushButton("Pause")
+        self.pause.setToolTip("Let the computer do something else for a while, then go on from here.")
+        self.pause.clicked.connect(self._pause_or_resume)
+        self._can_pause = can_pause
         self._job: Job | None = None
         self._describe: Callable[[Any], Progress | None] | None = None
         self._activity: progress | None = None
@@ -96,7 +124,8 @@ class JobRow(QWidget):
         if found is None:
             return
         self._latest = found
-        if time.monotonic() - self._shown_s > _SHOWN_EVERY_S:
+        is_stopping = self._job is not None and self._job.is_cancelled
+        if time.monotonic() - self._shown_s > _SHOWN_EVERY_S and not is_stopping:
             self._show()
 
     def _show(self) -> None:
@@ -105,10 +134,17 @@ class JobRow(QWidget):
         # An empty bar, not Qt's moving one: each of its frames would draw the whole window again.
         self.bar.setRange(0, max(1, latest.total))
         self.bar.setValue(latest.done)
-        left_s = self._pace.seconds_left(now_s, latest.done, latest.total) if latest.total else None
-        self.text.setText(latest.what if left_s is None else f"{latest.what} · {clock(left_s)} left")
+        self.text.setText(" · ".join(filter(None, self._parts(latest, now_s))))
         if latest.total and now_s - self._started_s > _ACTIVITY_AFTER_S:
             self._show_activity(latest)
+
+    def _parts(self, latest: Progress, now_s: float) -> list[str]:
+        left_s = latest.seconds_left
+        if left_s is None and latest.total:
+            left_s = self._pace.seconds_left(now_s, latest.done, latest.total)
+        is_paused = self._job is not None and self._job.is_paused
+        left = "" if left_s is None else f"{clock(left_s)} left"
+        return ["Paused" if is_paused else "", latest.what, left, latest.beside]
 
     def _show_activity(self, latest: Progress) -> None:
         """In napari's list of what goes on, too; it processes events, so steps may arrive meanwhile."""
@@ -121,7 +157,18 @@ class JobRow(QWidget):
         if self._job is not None:
             self._job.cancel()
             self.cancel.setEnabled(False)
+            self.pause.setEnabled(False)
             self.text.setText("Stopping…")
+
+    def _pause_or_resume(self) -> None:
+        if self._job is None:
+            return
+        if self._job.is_paused:
+            self._job.resume()
+        else:
+            self._job.pause()
+        self.pause.setText("Resume" if self._job.is_paused else "Pause")
+        self._show()
 
     def _end(self) -> None:
         self._job = self._describe = None
@@ -135,11 +182,15 @@ class JobRow(QWidget):
         self.bar.setVisible(is_running)
         self.cancel.setVisible(is_running)
         self.cancel.setEnabled(is_running)
+        self.pause.setVisible(is_running and self._can_pause)
+        self.pause.setEnabled(is_running)
+        self.pause.setText("Pause")
         self.setVisible(is_running)
 
     def _lay_out(self) -> None:
         top = QHBoxLayout()
         top.addWidget(self.bar, stretch=1)
+        top.addWidget(self.pause)
         top.addWidget(self.cancel)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

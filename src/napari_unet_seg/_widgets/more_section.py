@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QFormLayout,
-    QLineEdit,
-    QSpinBox,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QLineEdit, QSpinBox
 
-_DEVICES = {"automatic": "auto", "CPU": "cpu", "NVIDIA GPU": "cuda", "Apple GPU": "mps"}
+from napari_unet_seg._widgets.device_box import DeviceBox
+from napari_unet_seg._widgets.folded import Folded
 
 
-class MoreSection(QWidget):
+class MoreSection(Folded):
     """Device, tile size, averaging, axes, probabilities."""
 
     changed = Signal()
@@ -25,15 +17,7 @@ class MoreSection(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.toggle = QToolButton()
-        self.toggle.setText("More")
-        self.toggle.setToolTip("Show what most people never change.")
-        self.toggle.setCheckable(True)
-        self.toggle.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.device = QComboBox()
-        for text, name in _DEVICES.items():
-            self.device.addItem(text, name)
-        self.device.setToolTip("Where the network runs; automatic takes a GPU where there is one.")
+        self.device = DeviceBox()
         self.tile = QSpinBox()
         self.tile.setRange(0, 8192)
         self.tile.setSingleStep(64)
@@ -54,15 +38,13 @@ class MoreSection(QWidget):
             "A letter of T Z C Y X per axis of the image, such as TZYX, if the layer is wrong."
         )
         self._lay_out()
-        self._unfold(is_open=False)
-        self.toggle.toggled.connect(self._unfold)
         self.device.currentIndexChanged.connect(self.device_changed)
         self.axes.editingFinished.connect(self.changed)
 
     @property
     def chosen_device(self) -> str:
         """As `choose_device` takes it."""
-        return str(self.device.currentData())
+        return self.device.chosen
 
     @property
     def chosen_tile_px(self) -> int | None:
@@ -76,22 +58,11 @@ class MoreSection(QWidget):
 
     def choose_device(self, name: str) -> None:
         """Choose a device by its name, automatic where it is unknown."""
-        self.device.setCurrentIndex(max(0, self.device.findData(name)))
-
-    def _unfold(self, is_open: bool) -> None:
-        self.inside.setVisible(is_open)
-        self.toggle.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+        self.device.choose(name)
 
     def _lay_out(self) -> None:
-        self.inside = QWidget()
-        form = QFormLayout(self.inside)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("Device", self.device)
-        form.addRow("Tiles", self.tile)
-        form.addRow("Axes", self.axes)
-        form.addRow(self.tta)
-        form.addRow(self.keep)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.toggle)
-        column.addWidget(self.inside)
+        self.form.addRow("Device", self.device)
+        self.form.addRow("Tiles", self.tile)
+        self.form.addRow("Axes", self.axes)
+        self.form.addRow(self.tta)
+        self.form.addRow(self.keep)

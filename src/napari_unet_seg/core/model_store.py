@@ -27,6 +27,8 @@ Source = Literal["bundled", "saved", "file", "memory"]
 HEADER_ENTRY = "napari_unet_seg"
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
+NOT_IN_NAMES = '/\\:*?"<>|\0'
+"""What some system does not allow in a file's name."""
 _LARGEST_HEADER_BYTES = 16 * 1024 * 1024
 
 
@@ -148,7 +150,7 @@ def saved_path(name: str) -> Path:
     InputError
         The name cannot be a file's name on every system.
     """
-    if not name.strip() or any(character in name for character in '/\\:*?"<>|\0') or name.startswith("."):
+    if not name.strip() or any(character in name for character in NOT_IN_NAMES) or name.startswith("."):
         raise InputError(f"'{name}' cannot be a model's name: use letters, digits, spaces, '-' and '_'.")
     return model_folder() / f"{name}{SUFFIX}"
 

@@ -1,0 +1,400 @@
+"""The Fine-tune dock: a model learns from painted layers in the background, and is kept when it is better."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import napari
+from napari.layers import Labels
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QColor, QGuiApplication
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet_seg._annotation_layer import coding_of
+from napari_unet_seg._jobs import Job, sentence, start
+from napari_unet_seg._widgets.fine_tune_curves import Curves
+from napari_unet_seg._widgets.fine_tune_more import FineTuneMore
+from napari_unet_seg._widgets.fine_tune_result import ResultPanel
+from napari_unet_seg._widgets.fine_tune_rows import AnnotationRow, PresetRow
+from napari_unet_seg._widgets.job_row import JobRow
+from napari_unet_seg._widgets.message import Message, wrapped_label
+from napari_unet_seg._widgets.preferences import remember, remembered
+from napari_unet_seg._widgets.segment_rows import ModelRow
+from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
+from napari_unet_seg.core.errors import UNetSegError
+
+if TYPE_CHECKING:
+    # They import PyTorch, which takes a second or more: that is done in the background.
+    from napari_unet_seg._fine_tuning import FineTuning
+    from napari_unet_seg._training_request import TrainingRequest
+    from napari_unet_seg._warm_up import Readiness
+    from napari_unet_seg.core.train_settings import TrainSettings
+
+_LOOK_AFTER_MS = 300
+"""Pause in painting after which the dock looks whether there is anything to learn from."""
+_MOST_NOTES = 4
+
+
+class FineTuneDock(QWidget):
+    """Fine-tune a model on annotation layers.
+
+    Parameters
+    ----------
+    napari_viewer
+        Whose layers it offers.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._job: Job | None = None
+        self._warming: Job | None = None
+        self._readiness: Readiness | None = None
+        self._notes: list[str] = []
+        self.fine_tuning: FineTuning | None = None
+        self._make_rows()
+        self._lay_out()
+        self._connect()
+        self._recall()
+        self._show_theme()
+        self.reset_choices()
+        self._warm_up()
+
+    def _make_rows(self) -> None:
+        self.model = ModelRow()
+        self.annotations = AnnotationRow()
+        self.preset = PresetRow()
+        self.more = FineTuneMore()
+        self.button = QPushButton("Fine-tune")
+        self.button.setMinimumHeight(36)
+        self.button.setToolTip("Let the model learn from what you painted; you can go on painting meanwhile.")
+        self.why = wrapped_label()
+        self.curves = Curves()
+        self.progress = JobRow("Stop, keep best", "Stop now and keep the best model so far.", can_pause=True)
+        self.preview = QCheckBox("preview this view while training")
+        self.preview.setToolTip("Show every few seconds what the network makes of the current view.")
+        self.preview.setChecked(True)
+        self.message = Message()
+        self.result = ResultPanel()
+        self.script_button = QPushButton("Copy as script")
+        self.script_button.setToolTip("Copy lines of Python to the clipboard that do the same again.")
+        self._looking = QTimer(self)
+        self._looking.setSingleShot(True)
+        self._looking.setInterval(_LOOK_AFTER_MS)
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignTop)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("From", self.model)
+        form.addRow("With", self.annotations)
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.addLayout(form)
+        for widget in (self.preset, self.more, self.button, self.why, self.curves, self.progress):
+            column.addWidget(widget)
+        for widget in (self.preview, self.message, self.result, self.script_button):
+            column.addWidget(widget)
+        column.addStretch(1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(VerticalScroll(content))
+
+    def _connect(self) -> None:
+        self.model.changed.connect(self._take_model)
+        self.annotations.changed.connect(self._take_layers)
+        self.preset.changed.connect(self._take_preset)
+        self.more.device_changed.connect(self._warm_up)
+        self.button.clicked.connect(self.fine_tune)
+        self.preview.toggled.connect(self._switch_preview)
+        self.result.side_wanted.connect(self._show_side)
+        self.result.keep_wanted.connect(self.keep)
+        self.result.revert_wanted.connect(self.revert)
+        self.script_button.clicked.connect(self._copy_script)
+        self._looking.timeout.connect(self._show_state)
+        self._viewer.events.theme.connect(self._show_theme)
+
+    def reset_choices(self, event: Any = None) -> None:
+        """Offer the annotation layers that there are now."""
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
+        for layer in layers:
+            # napari connects a callback only once.
+            for event in (layer.events.paint, layer.events.set_data):
+                event.connect(self._look_soon)
+        self.annotations.offer([layer for layer in layers if coding_of(layer)], self._viewer.layers)
+
+    @property
+    def job(self) -> Job | None:
+        """What it is doing, if anything."""
+        return self._job
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether PyTorch is loaded, or could not be."""
+        return self._warming is None
+
+    # The wish
+
+    def settings(self) -> TrainSettings:
+        """What the rows say."""
+        return self.more.settings(self._preset_settings())
+
+    def _preset_settings(self) -> TrainSettings:
+        from napari_unet_seg.core.train_settings import TrainSettings
+
+        presets = {
+            "quick": TrainSettings.quick,
+            "thorough": TrainSettings.thorough,
+            "paper": TrainSettings.paper,
+        }
+        return presets[self.preset.chosen]()
+
+    def request(self) -> TrainingRequest:
+        """What the rows say, of the layers as they are now.
+
+        Raises
+        ------
+        UNetSegError
+            Something does not fit.
+        """
+        from napari_unet_seg._training_request import training_request
+
+        info = self.model.info
+        return training_request(
+            self.annotations.chosen,
+            self._viewer.layers,
+            "" if info is None else str(info.path),
+            self.settings(),
+            channel=self.annotations.chosen_channel,
+        )
+
+    def obstacle(self) -> str | None:
+        """Why the button cannot work now, with a way out; None when it can."""
+        if self.model.problem:
+            return self.model.problem
+        if self.model.info is None:
+            return "There is no model to start from: choose a file, or train one."
+        if self._job is not None:
+            return None
+        return self.annotations.obstacle()
+
+    # What the rows do to each other
+
+    def _take_model(self) -> None:
+        self._take_layers()
+
+    def _take_layers(self) -> None:
+        info = self.model.info
+        self.annotations.offer_channels(1 if info is None else info.architecture.in_channels)
+        self._show_state()
+
+    def _take_preset(self) -> None:
+        if self.is_ready:
+            self.more.show_settings(self._preset_settings())
+
+    def _look_soon(self, event: Any = None) -> None:  # noqa: ARG002 - napari's event
+        if self._job is None:
+            self._looking.start()
+
+    def _show_state(self) -> None:
+        obstacle = self.obstacle()
+        self.button.setEnabled(obstacle is None and self._job is None and self.is_ready)
+        self.why.setText(obstacle or self._device_in_words())
+        self.why.setVisible(bool(self.why.text()))
+        self.script_button.setEnabled(bool(self.annotations.chosen) and self.model.info is not None)
+
+    def _device_in_words(self) -> str:
+        if not self.is_ready:
+            return "Getting ready…"
+        return "" if self._readiness is None else f"Runs on {self._readiness.device_reason}."
+
+    def _show_theme(self, event: Any = None) -> None:  # noqa: ARG002 - napari's event
+        ground = QColor(get_theme(self._viewer.theme).background.as_hex())
+        self.curves.show_theme(is_dark=ground.lightness() < 128)
+
+    # Training
+
+    def fine_tune(self) -> None:
+        """Start what the rows say; the button does this."""
+        from napari_unet_seg._fine_tuning import FineTuning
+        from napari_unet_seg._widgets.fine_tune_progress import Reporter
+
+        self.message.clear()
+        self._notes.clear()
+        if self.obstacle() is not None or self._job is not None:
+            self._show_state()
+            return
+        try:
+            request = self.request()
+        except UNetSegError as error:
+            self.message.show_error(str(error))
+            return
+        self._remember()
+        if self.fine_tuning is not None:
+            self.fine_tuning.leave()
+        self.result.setVisible(False)
+        self.curves.begin()
+        fine_tuning = FineTuning(request, self.annotations.chosen, self._viewer)
+        fine_tuning.noted.connect(self._note)
+        job = fine_tuning.run(previews=self.preview.isChecked())
+        job.stepped.connect(self._take_step)
+        self.progress.follow(job, Reporter(request.settings).describe)
+        job.finished.connect(partial(self._end, job, fine_tuning))
+        self.fine_tuning, self._job = fine_tuning, job
+        self._show_state()
+
+    def _take_step(self, step: Any) -> None:
+        from napari_unet_seg.core.training_messages import TrainStep, ValidationStep
+
+        if isinstance(step, TrainStep):
+            self.curves.add_loss(step.step, step.loss)
+        elif isinstance(step, ValidationStep):
+            self.curves.add_score(step.step, step.score.value, step.before.value, step.score.name)
+
+    def _note(self, sentence_: str) -> None:
+        """Keep the last sentences."""
+        if sentence_ in self._notes:
+            self._notes.remove(sentence_)
+        self._notes = [*self._notes, sentence_][-_MOST_NOTES:]
+        self.message.show_note("\n".join(self._notes))
+
+    def _end(self, job: Job, fine_tuning: FineTuning) -> None:
+        """Say what came out."""
+        self._job = None
+        if job.error is not None:
+            self.message.show_error(sentence(job.error), job.details)
+        elif fine_tuning.tuned is not None:
+            self._show_result(fine_tuning)
+        self._show_state()
+
+    def _show_result(self, fine_tuning: FineTuning) -> None:
+        from napari_unet_seg._fine_tuning import name_for
+        from napari_unet_seg._widgets.fine_tune_progress import verdict
+
+        info = fine_tuning.request.info
+        images = [source.image.name for source in fine_tuning.request.sources]
+        self.result.show_result(
+            verdict(fine_tuning), info, name_for(info, images), is_better=fine_tuning.is_better
+        )
+        comparison = fine_tuning.compare()
+        if comparison is not None:
+            comparison.failed.connect(self._show_failure)
+
+    def _show_failure(self, job: Job) -> None:
+        if job.error is not None:
+            self.message.show_error(sentence(job.error), job.details)
+
+    def _switch_preview(self, is_on: bool) -> None:
+        if self.fine_tuning is not None:
+            self.fine_tuning.show_preview(is_shown=is_on)
+
+    # Better?
+
+    def _show_side(self, side: Any) -> None:
+        if self.fine_tuning is not None and self.fine_tuning.comparison is not None:
+            self.fine_tuning.comparison.show(side)
+
+    def keep(self, name: str, is_replacing: bool = False) -> None:
+        """Save the new model under a name."""
+        if self.fine_tuning is None or self.fine_tuning.tuned is None:
+            return
+        job = self.fine_tuning.keep(name, overwrite=is_replacing)
+        job.finished.connect(partial(self._end_keeping, job))
+
+    def _end_keeping(self, job: Job) -> None:
+        if job.error is not None:
+            self.message.show_error(sentence(job.error), job.details)
+        elif self.fine_tuning is not None and self.fine_tuning.saved is not None:
+            self.message.clear()
+            self.result.show_kept(self.fine_tuning.saved)
+
+    def revert(self) -> None:
+        """Go on with the old model."""
+        if self.fine_tuning is not None:
+            job = self.fine_tuning.revert()
+            job.finished.connect(partial(self._end_reverting, job))
+
+    def _end_reverting(self, job: Job) -> None:
+        if job.error is not None:
+            self.message.show_error(sentence(job.error), job.details)
+        elif self.fine_tuning is not None:
+            self.result.show_gone_back(self.fine_tuning.request.info.name)
+
+    # Script
+
+    def script(self) -> str:
+        """Lines of Python that do what the rows say."""
+        raise NotImplementedError
+
+    def _copy_script(self) -> None:
+        try:
+            QGuiApplication.clipboard().setText(self.script())
+        except UNetSegError as error:
+            self.message.show_error(str(error))
+            return
+        self.progress.say("The script is on the clipboard: paste it into napari's console.")
+
+    # Getting ready, remembering, leaving
+
+    def _warm_up(self) -> None:
+        """Load PyTorch and the plots in the background, so that the first click starts at once."""
+        if self._warming is not None:
+            self._warming.cancel()
+        job = start(_getting_ready(self.more.device.chosen), "Getting ready", window=self, shows_errors=False)
+        job.finished.connect(partial(self._end_warming, job))
+        self._warming = job
+        self._show_state()
+
+    def _end_warming(self, job: Job) -> None:
+        if job is self._warming:
+            self._warming = None
+            self._readiness = job.result
+            if job.error is not None and self._job is None:
+                self.message.show_error(sentence(job.error), job.details)
+            else:
+                self._take_preset()
+            self._show_state()
+
+    def _recall(self) -> None:
+        known = remembered("fine_tune")
+        self.model.choose(known.get("model", ""))
+        self.preset.choose(known.get("preset", "quick"))
+        self.preview.setChecked(known.get("preview", True))
+        self.more.device.choose(known.get("device", "auto"))
+
+    def _remember(self) -> None:
+        info = self.model.info
+        remember(
+            "fine_tune",
+            model="" if info is None else info.name,
+            preset=self.preset.chosen,
+            preview=self.preview.isChecked(),
+            device=self.more.device.chosen,
+        )
+
+    def event(self, event: QEvent) -> bool:
+        """Stop what runs when the dock is taken out of its window: nothing could stop it any more."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._stop()
+        return bool(super().event(event))
+
+    def _stop(self) -> None:
+        if self._warming is not None:
+            self._warming.cancel()
+        if self.fine_tuning is not None:
+            self.fine_tuning.leave()
+
+
+def _getting_ready(device: str) -> Generator[str, Any, Readiness | None]:
+    """Load what the dock needs later; runs in a job's thread."""
+    import_module("pyqtgraph")
+    import_module("napari_unet_seg._fine_tuning")
+
+    from napari_unet_seg._warm_up import warm_up_steps
+
+    return (yield from warm_up_steps(None, device))

@@ -1,0 +1,200 @@
+"""The rows of the Fine-tune dock, each about one thing: what to learn from, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QRadioButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet_seg._annotation_layer import coding_of, image_layer_of, view_of
+from napari_unet_seg._layers import LayerImage, read_image
+from napari_unet_seg._widgets.message import wrapped_label
+from napari_unet_seg.core.errors import InputError
+
+Preset: TypeAlias = Literal["quick", "thorough", "paper"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+_MOST_ROWS = 5
+_LOOKED_THROUGH_BYTES = 64 * 1024 * 1024
+"""Labels up to this size are looked through to tell whether anything is painted."""
+_SAYS = {
+    "scribbles": "what is painted",
+    "regions": "rectangles",
+    "planes": "whole planes",
+    "corrections": "corrections",
+    "dense": "all of it",
+}
+
+
+class AnnotationRow(QWidget):
+    """Which annotation layers to learn from, and which channel of their images."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = QListWidget()
+        self.layers.setToolTip(
+            "The painted layers that the network learns from; several images are possible."
+        )
+        self.channel = QComboBox()
+        self.channel.setToolTip("What the model looks at in images that have several channels.")
+        self.said = wrapped_label()
+        self._viewer_layers: Sequence[Any] = ()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.layers)
+        row = QHBoxLayout()
+        self._channel_label = QLabel("Channel")
+        row.addWidget(self._channel_label)
+        row.addWidget(self.channel, 1)
+        column.addLayout(row)
+        column.addWidget(self.said)
+        self.layers.itemChanged.connect(self.changed)
+        self.channel.currentIndexChanged.connect(self.changed)
+
+    @property
+    def chosen(self) -> list[Any]:
+        """The layers that are ticked."""
+        return [layer for layer, is_ticked in self._ticks() if is_ticked]
+
+    def offer(self, labels_layers: Sequence[Any], viewer_layers: Sequence[Any]) -> None:
+        """Offer these layers, new ones ticked."""
+        self._viewer_layers = viewer_layers
+        ticks = {id(layer): is_ticked for layer, is_ticked in self._ticks()}
+        with QSignalBlocker(self.layers):
+            self.layers.clear()
+            for layer in labels_layers:
+                item = QListWidgetItem(self._described(layer))
+                item.setData(Qt.ItemDataRole.UserRole, layer)
+                item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
+                is_ticked = ticks.get(id(layer), True)
+                item.setCheckState(Qt.CheckState.Checked if is_ticked else Qt.CheckState.Unchecked)
+                self.layers.addItem(item)
+        self._fit_height()
+        self.layers.setVisible(bool(labels_layers))
+        self.changed.emit()
+
+    def offer_channels(self, n_model_channels: int) -> None:
+        """Offer the channels of the images to a model that sees one."""
+        images = [image for layer in self.chosen if (image := self.image_of(layer)) is not None]
+        widest = max(images, key=lambda image: image.n_channels, default=None)
+        kept = self.channel.currentData()
+        with QSignalBlocker(self.channel):
+            self.channel.clear()
+            if widest is not None and "S" in widest.axes:
+                for name, value in (("grey", "grey"), ("red", 0), ("green", 1), ("blue", 2)):
+                    self.channel.addItem(name, value)
+            elif widest is not None:
+                for number in range(widest.n_channels):
+                    self.channel.addItem(f"channel {number}", number)
+            self.channel.setCurrentIndex(max(0, self.channel.findData(kept)))
+        is_choice = n_model_channels == 1 and self.channel.count() > 1
+        self.channel.setVisible(is_choice)
+        self._channel_label.setVisible(is_choice)
+
+    @property
+    def chosen_channel(self) -> int | Literal["grey"] | None:
+        """None where there is nothing to choose."""
+        return None if self.channel.isHidden() else self.channel.currentData()
+
+    def image_of(self, layer: Any) -> LayerImage | None:
+        """What the image of an annotation layer holds; None when there is none."""
+        image_layer = image_layer_of(self._viewer_layers, layer)
+        return None if image_layer is None else read_image(image_layer)
+
+    def obstacle(self) -> str | None:
+        """Why nothing can be learned from what is ticked; None when it can, as far as can be told at once."""
+        if not self.layers.count():
+            return "There is nothing to learn from yet: make a layer in the Annotate dock and paint in it."
+        if not self.chosen:
+            return "Tick at least one layer to learn from."
+        problems = (self._problem(layer) for layer in self.chosen)
+        return next((problem for problem in problems if problem), None)
+
+    def _problem(self, layer: Any) -> str | None:
+        try:
+            if self.image_of(layer) is None:
+                return f"No image fits '{layer.name}': open the image that it annotates, or untick it."
+            if layer.data.nbytes > _LOOKED_THROUGH_BYTES:
+                return None
+            from napari_unet_seg._annotation_layer import regions_layer_of
+
+            said = view_of(layer, regions_layer_of(self._viewer_layers, layer))
+        except InputError as error:
+            return str(error)
+        if next(said.annotated_planes(), None) is None:
+            return f"Nothing is painted in '{layer.name}' yet: paint some objects and some background."
+        return None
+
+    def _described(self, layer: Any) -> str:
+        image_layer = image_layer_of(self._viewer_layers, layer)
+        image = "no image fits" if image_layer is None else str(image_layer.name)
+        says = _SAYS.get(coding_of(layer) or "", "")
+        name = str(layer.name)
+        return f"{name}   ({says})" if name.startswith(image) else f"{name}   ({says}; {image})"
+
+    def _ticks(self) -> list[tuple[Any, bool]]:
+        items = [self.layers.item(row) for row in range(self.layers.count())]
+        return [
+            (item.data(Qt.ItemDataRole.UserRole), item.checkState() == Qt.CheckState.Checked)
+            for item in items
+        ]
+
+    def _fit_height(self) -> None:
+        n_rows = max(1, min(_MOST_ROWS, self.layers.count()))
+        row_px = self.layers.sizeHintForRow(0) if self.layers.count() else self.fontMetrics().height()
+        self.layers.setFixedHeight(n_rows * row_px + 2 * self.layers.frameWidth() + 4)
+
+
+class PresetRow(QWidget):
+    """How long, and how thoroughly."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quick = QRadioButton("Quick, about 1 min")
+        self.quick.setToolTip("Learn from a few painted objects while you wait.")
+        self.thorough = QRadioButton("Thorough")
+        self.thorough.setToolTip(
+            "Many more steps: when much is annotated and quality counts more than minutes."
+        )
+        self.paper = QRadioButton("As in the paper")
+        self.paper.setToolTip("The settings of the U-Net paper: long, and meant for a GPU.")
+        self.quick.setChecked(True)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        for button in self._buttons.values():
+            row.addWidget(button)
+            button.toggled.connect(self._note_toggle)
+        row.addStretch(1)
+
+    @property
+    def _buttons(self) -> dict[Preset, QRadioButton]:
+        return {"quick": self.quick, "thorough": self.thorough, "paper": self.paper}
+
+    @property
+    def chosen(self) -> Preset:
+        """Which one."""
+        return next(name for name, button in self._buttons.items() if button.isChecked())
+
+    def choose(self, name: str) -> None:
+        """Choose one; "quick" where there is no such one."""
+        buttons: dict[str, QRadioButton] = {str(key): button for key, button in self._buttons.items()}
+        buttons.get(name, self.quick).setChecked(True)
+
+    def _note_toggle(self, is_checked: bool) -> None:
+        if is_checked:
+            self.changed.emit()
