@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from napari_unet_seg._layers import (
     METADATA,
@@ -71,7 +71,7 @@ def new_annotation_layer(viewer: Any, image_layer: Any, *, coding: Coding = "scr
     """
     image = read_image(image_layer)
     layer = viewer.add_labels(
-        _empty(image),
+        empty_labels(image.label_shape, image.name),
         name=unused_name(viewer, f"{image.name} › annotation"),
         metadata={METADATA: _entry(coding, image_layer)},
         **placement(image_layer, image.axes.replace("S", ""), image.label_axes),
@@ -204,25 +204,31 @@ def _entry(coding: Coding, image_layer: Any) -> dict[str, Any]:
     return entry if image_layer is None else entry | {"image": str(image_layer.unique_id)}
 
 
-def _empty(image: LayerImage) -> NDArray[np.uint16]:
-    """Zeros of the image's shape, of which only what is painted takes memory."""
-    n_bytes = int(np.prod(image.label_shape)) * np.dtype(np.uint16).itemsize
+def empty_labels(shape: tuple[int, ...], name: str, dtype: DTypeLike = np.uint16) -> IntArray:
+    """Zeros, of which only what is painted takes memory.
+
+    Raises
+    ------
+    InputError
+        There is not enough memory for the labels of the image of that name.
+    """
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
-        return np.zeros(image.label_shape, np.uint16)
+        return np.zeros(shape, dtype)
     except MemoryError as error:
         # Linux refuses what is larger than the memory unless it is told that not all of it will be used.
         if not sys.platform.startswith("linux"):
-            raise _too_large(image, n_bytes) from error
+            raise _too_large(name, n_bytes) from error
     try:
         pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
     except OSError as error:
-        raise _too_large(image, n_bytes) from error
-    return np.frombuffer(pages, np.uint16).reshape(image.label_shape)
+        raise _too_large(name, n_bytes) from error
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def _too_large(image: LayerImage, n_bytes: int) -> InputError:
+def _too_large(name: str, n_bytes: int) -> InputError:
     return InputError(
-        f"Labels for '{image.name}' take {n_bytes / 1e9:.0f} GB, and there is less memory: open fewer planes."
+        f"Labels for '{name}' take {n_bytes / 1e9:.0f} GB, and there is less memory: open fewer planes."
     )
 
 
