@@ -27,7 +27,7 @@ from napari_unet_seg.core.steps import STOP
 
 Steps: TypeAlias = Generator[Any, Any, Any]
 
-_NICENESS = 5
+_NICENESS = 10
 """How much less than the window a job weighs for Linux's scheduler (0 to 19)."""
 _LONGEST_STEP_S = 30.0
 """How long the end of the program waits for a job to notice that it is to stop."""
