@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_unet_seg import _layers
@@ -209,7 +211,15 @@ def _piece(step: TileDone, request: Request) -> Piece:
 def _plane_labels(plane: Index, labels: NDArray[np.int32], planes_done: int, n_planes: int) -> PlaneLabels:
     last_id = int(labels.max(initial=0))
     first_id = int(labels.min(where=labels > 0, initial=last_id))
+    if label_dtype(last_id) is np.int32:
+        _get_ready_for_wide_ids()
     return PlaneLabels(plane, labels.astype(label_dtype(last_id)), first_id, last_id, planes_done, n_planes)
+
+
+@cache
+def _get_ready_for_wide_ids() -> None:
+    """Let napari load in this thread what it draws 32 bit labels with: half a second, the first time."""
+    Labels(np.zeros((1, 1), np.int32))
 
 
 def provisional(probabilities: NDArray[np.float32], request: Request) -> NDArray[Any]:
