@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -486,6 +488,24 @@ def test_a_short_job_is_probed_once_and_not_again(monkeypatch: pytest.MonkeyPatc
     for _ in range(2):
         _tile_size.choose_side_px(engine(), (512, 512), n_planes=1)
     assert len(sides) == 1
+
+
+def test_a_slow_machine_does_not_get_tiles_that_are_mostly_halo(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed(monkeypatch, lambda side: side**2 / 1e3)
+    assert _tile_size.choose_side_px(engine(), (4000, 4000), n_planes=10) == 192
+    assert _tile_size.choose_side_px(engine(), (100, 40), n_planes=1) == 112, "one tile for a small plane"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the clock of a thread is too coarse there")
+def test_what_other_programs_take_of_the_time_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting_s = 0.2
+
+    def wait(_: InferenceNetwork, images: torch.Tensor) -> torch.Tensor:
+        time.sleep(waiting_s)
+        return images
+
+    monkeypatch.setattr(InferenceNetwork, "__call__", wait)
+    assert _tile_size._seconds(engine(), torch.zeros(1)) < waiting_s / 2
 
 
 def test_tiles_fit_the_memory_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import torch
@@ -12,7 +13,9 @@ from napari_unet_seg.core.architecture import Architecture, grid_px
 from napari_unet_seg.core.tiling import halo_px, round_up
 
 LONGEST_TILE_S = 0.5
-SIDES_PX = (64, 128, 192, 256, 384, 512, 640, 768, 1024, 1536, 2048)
+SIDES_PX = (192, 256, 384, 512, 640, 768, 1024, 1536, 2048)
+_TIGHT_SIDES_PX = (64, 128)
+"""Only where memory forbids more: most of what such a tile computes is its halo."""
 _SHORT_JOB_S = 3.0
 """A job estimated shorter than this is not worth more than one probe."""
 _MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.6, "mps": 0.3}
@@ -31,11 +34,8 @@ def choose_side_px(engine: InferenceNetwork, plane_shape: tuple[int, int], n_pla
     architecture = engine.architecture
     sides = _candidates(architecture, plane_shape, available_bytes(engine.device), engine.device.type)
     seconds = _measured.setdefault((architecture, str(engine.device), torch.get_num_threads()), {})
-    first = sides[min(1, len(sides) - 1)]
-    if first not in seconds:
-        seconds[first] = _probe(engine, first)
-    for side in sides[sides.index(first) + 1 :]:
-        if (
+    for side in sides:
+        if seconds and (
             _is_short(seconds, plane_shape, n_planes)
             or _predicted(side, seconds, architecture) > LONGEST_TILE_S
         ):
@@ -90,9 +90,13 @@ def _candidates(
     """Sides that fit the memory and are not larger than the plane, smallest first; at least one."""
     grid = grid_px(architecture.depth)
     longest = round_up(max(plane_shape), grid)
-    sides = sorted({min(round_up(side, grid), longest) for side in SIDES_PX})
+    tight, sides = (
+        sorted({min(round_up(side, grid), longest) for side in wanted})
+        for wanted in (_TIGHT_SIDES_PX, SIDES_PX)
+    )
     budget = free_bytes * _MEMORY_SHARE.get(kind, 0.25)
-    return [side for side in sides if activation_bytes(side, architecture) <= budget] or sides[:1]
+    fitting = [side for side in sides if activation_bytes(side, architecture) <= budget]
+    return fitting or [side for side in tight if activation_bytes(side, architecture) <= budget] or tight[:1]
 
 
 def _predicted(side: int, seconds: dict[int, float], architecture: Architecture) -> float:
@@ -109,11 +113,12 @@ def _is_short(seconds: dict[int, float], plane_shape: tuple[int, int], n_planes:
 
 
 def _probe(engine: InferenceNetwork, side: int) -> float:
-    """Seconds of one tile, the better of two runs; infinite when it does not fit the memory."""
+    """Seconds of one tile, the better of two runs unless it is slow; infinite when memory forbids it."""
     length = side + 2 * halo_px(engine.architecture.depth)
     try:
         images = torch.zeros(1, engine.architecture.in_channels, length, length)
-        return min(_seconds(engine, images) for _ in range(2))
+        first = _seconds(engine, images)
+        return first if first > LONGEST_TILE_S else min(first, _seconds(engine, images))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -122,6 +127,9 @@ def _probe(engine: InferenceNetwork, side: int) -> float:
 
 
 def _seconds(engine: InferenceNetwork, images: torch.Tensor) -> float:
-    started = time.perf_counter()
+    """By the clock of this thread where it does the work itself: other programs' time is not the tile's."""
+    # Windows counts a thread's time in steps of 16 ms.
+    clock = time.thread_time if engine.device.type == "cpu" and os.name == "posix" else time.perf_counter
+    started = clock()
     engine(images).cpu()
-    return time.perf_counter() - started
+    return clock() - started
