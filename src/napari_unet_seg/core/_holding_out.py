@@ -27,6 +27,9 @@ NARROWEST_STRIP_PX: Final = 64
 """A narrower strip says too little."""
 FEWEST_OBJECTS: Final = 4
 """With fewer objects none is given away."""
+LEAST_PART: Final = 0.8
+LARGEST_EXCESS: Final = 1.5
+"""Left-out objects may make up so much less, or more, than the wanted part."""
 RIM_PX: Final = 6
 """What is painted so near to a left-out object, and nearer to it than to any other, is left out with it."""
 
@@ -118,11 +121,10 @@ class HoldingOut:
         """Leave out some objects that were never learned from, each with the background nearest to it."""
         cells = [_Cells(plane, self.held(plane), self._already_learned(plane)) for plane in planes]
         pieces = [piece for of_plane in cells for piece in of_plane.pieces()]
-        n_held = sum(piece.is_held for piece in pieces)
-        n_wanted = max(1, round(self._fraction * len(pieces))) - n_held
-        fresh = sorted((piece for piece in pieces if piece.is_fresh), key=self._piece_rank)
-        chosen = _chosen(fresh, n_wanted, pieces, self._fraction) if len(pieces) >= FEWEST_OBJECTS else []
-        if not (n_held or sum(piece.n_background_px for piece in chosen)):
+        if len(pieces) < FEWEST_OBJECTS:
+            return
+        chosen = _chosen(sorted(pieces, key=self._piece_rank), self._fraction)
+        if not (self.what or sum(piece.n_background_px for piece in chosen)):
             return  # a score needs both objects and background
         for of_plane in cells:
             numbers = [piece.number for piece in chosen if piece.plane is of_plane.plane]
@@ -146,8 +148,8 @@ class _Piece:
     place: tuple[int, int]
     n_object_px: int
     n_background_px: int
+    n_held_px: int
     is_fresh: bool
-    is_held: bool
 
 
 class _Cells:
@@ -181,8 +183,8 @@ class _Cells:
                 place=(row + self.plane.box[0].start, column + self.plane.box[1].start),
                 n_object_px=int(n_object_px[number]),
                 n_background_px=int(n_background_px[number]),
+                n_held_px=int(n_held_px[number]),
                 is_fresh=not (n_held_px[number] or n_learned_px[number]),
-                is_held=bool(2 * n_held_px[number] > n_object_px[number]),
             )
 
     def territory(self, numbers: Sequence[int]) -> Mask:
@@ -211,21 +213,21 @@ def _first_pixels(numbers: NDArray[np.integer]) -> list[tuple[int, int]]:
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def _chosen(
-    fresh: Sequence[_Piece], n_wanted: int, pieces: Sequence[_Piece], fraction: float
-) -> list[_Piece]:
-    """The first so many that together don't take much more than their part of what is annotated."""
-    largest_share = max(2 * fraction, 1.5 / len(pieces))
-    objects_px = largest_share * sum(piece.n_object_px for piece in pieces)
-    background_px = largest_share * sum(piece.n_background_px for piece in pieces)
+def _chosen(pieces: Sequence[_Piece], fraction: float) -> list[_Piece]:
+    """The first fresh ones that make up the wanted part of objects, and not much more of either class."""
+    n_object_px = sum(piece.n_object_px for piece in pieces)
+    largest_share = max(LARGEST_EXCESS * fraction, LARGEST_EXCESS / len(pieces))
+    taken_px = sum(piece.n_held_px for piece in pieces)
+    background_left_px = largest_share * sum(piece.n_background_px for piece in pieces)
     chosen: list[_Piece] = []
-    for piece in fresh:
-        if len(chosen) >= n_wanted:
+    for piece in pieces:
+        if taken_px >= LEAST_PART * fraction * n_object_px:
             break
-        if piece.n_object_px <= objects_px and piece.n_background_px <= background_px:
+        fits = taken_px + piece.n_object_px <= largest_share * n_object_px
+        if piece.is_fresh and fits and piece.n_background_px <= background_left_px:
             chosen.append(piece)
-            objects_px -= piece.n_object_px
-            background_px -= piece.n_background_px
+            taken_px += piece.n_object_px
+            background_left_px -= piece.n_background_px
     return chosen
 
 

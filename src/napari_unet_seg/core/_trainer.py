@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet_seg.core._memory import used_bytes
+from napari_unet_seg.core._engine import InferenceNetwork
+from napari_unet_seg.core._memory import free, is_out_of_memory, used_bytes
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.batches import Batch, BatchSource
 from napari_unet_seg.core.checkpoint import Checkpoint
 from napari_unet_seg.core.devices import choose_device
-from napari_unet_seg.core.errors import InputError, OutOfMemoryError, TrainingDivergedError
+from napari_unet_seg.core.errors import InputError, TrainingDivergedError, TrainingOutOfMemoryError
 from napari_unet_seg.core.losses import LOSSES
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.network import UNet
-from napari_unet_seg.core.steps import Stopwatch
-from napari_unet_seg.core.train_settings import TrainSettings, learning_rate
-from napari_unet_seg.core.training_data import TrainingData, TrainingSource
+from napari_unet_seg.core.steps import Note, Stopwatch
+from napari_unet_seg.core.train_settings import TrainSettings, learning_rate, weights_name
+from napari_unet_seg.core.training_data import TrainingSource
 from napari_unet_seg.core.training_messages import TrainStep, ValidationStep
-from napari_unet_seg.core.validation import Score
+from napari_unet_seg.core.validation import Score, is_better
 
 Weights = dict[str, Tensor]
 
@@ -41,6 +42,8 @@ class Candidate:
     weights: Weights
     step: int
     score: Score | None = None
+    tiles: str = ""
+    """Identity of the tiles that it was scored on."""
 
 
 class Trainer:
@@ -80,6 +83,7 @@ class Trainer:
         self.step = 0
         self.start = Candidate(copy_of_weights(self.network), 0)
         self.best = self.start
+        self.batch_size = settings.batch_size
         self.validations_since_best = 0
         self.validated_at: int | None = None
         self.validation_s = 0.0
@@ -88,7 +92,7 @@ class Trainer:
         self._rate_factor = 1.0
         self._stopwatch = stopwatch
         self._first_step = 0
-        self._batches = self._new_batches(self.data)
+        self._batches = self._new_batches()
 
     @property
     def is_exhausted(self) -> bool:
@@ -119,33 +123,25 @@ class Trainer:
             They cannot be used; nothing has changed.
         """
         self.data = self._source.renewed(annotations)
-        self._batches.close()
-        self._batches = self._new_batches(self.data)
+        self._restart_batches()
 
-    def learn_one_batch(self) -> TrainStep:
-        """Forward, backward, step; refuses to apply anything that is not finite."""
+    def learn_one_batch(self) -> TrainStep | None:
+        """Forward, backward, step; None when memory ran out, and nothing was learned.
+
+        Raises
+        ------
+        TrainingDivergedError
+            Something is not finite; it was not applied.
+        """
         start = time.perf_counter()
         self.network.train()
         rate = self._set_learning_rate()
-        batch = self._batches.batch(self.step)
         try:
-            loss = self._loss(batch)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise OutOfMemoryError(
-                f"{self.settings.batch_size} patches of {self.settings.patch_px} px do not fit the memory of "
-                f"{self.device}: choose smaller patches or batches."
-            ) from error
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT_NORM)
-        value = float(loss.detach())
-        if not (math.isfinite(value) and math.isfinite(float(norm))):
-            raise TrainingDivergedError(
-                f"Training broke off at step {self.step + 1}: the loss is not a finite number any more; the "
-                "last good weights were kept. Try a smaller learning rate.",
-                best=self.best_model(),
-            )
-        self._optimizer.step()
+            value = self._descend(self._batches.batch(self.step))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
         self.step += 1
         seconds = time.perf_counter() - start
         limit_s = self.settings.time_limit_s
@@ -162,15 +158,57 @@ class Trainer:
             memory_bytes=used_bytes(self.device),
         )
 
+    def shrink(self) -> Note:
+        """Free what was held and go on with half the batch, or half the patch.
+
+        Raises
+        ------
+        TrainingOutOfMemoryError
+            There is nothing left to halve.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        self._batches.close()
+        free(self.device)
+        if self.batch_size > 1:
+            self.batch_size //= 2
+        elif not self._source.shrink_patch():
+            raise TrainingOutOfMemoryError(
+                f"Not even one patch of {self.data.output_px} px fits the memory of {self.device}: close "
+                "other programs, or choose a narrower model or another device.",
+                best=self.best_model(),
+            )
+        self.data = self._source.data
+        self._batches = self._new_batches()
+        patches = "1 patch" if self.batch_size == 1 else f"{self.batch_size} patches"
+        return Note(
+            f"Memory ran out on {self.device}: going on with {patches} of {self.data.output_px} px a step."
+        )
+
+    def not_comparable(self) -> list[Candidate]:
+        """Weights whose score is of other tiles than those of now: the starting ones, and the best."""
+        scored = [self.start] if self.best.step == 0 else [self.start, self.best]
+        return [each for each in scored if each.score is not None and each.tiles != self.data.tiles_identity]
+
+    def take_new_score(self, candidate: Candidate, score: Score) -> None:
+        """Replace the score of other weights; the starting ones win again where that makes them better."""
+        scored = replace(candidate, score=score, tiles=self.data.tiles_identity)
+        if candidate is self.best:
+            self.best = scored
+        if candidate is self.start:
+            self.start = scored
+        if self.best.score and self.start.score and not is_better(self.best.score, self.start.score):
+            self.best = self.start
+
     def take_score(self, score: Score) -> ValidationStep:
         """Note the score of the weights of now, and keep them when they are the best."""
         self.validated_at = self.step
+        tiles = self.data.tiles_identity
         if self.start.score is None:
-            self.start = Candidate(self.start.weights, 0, score)
+            self.start = Candidate(self.start.weights, 0, score, tiles)
         best, before = self.best.score, self.start.score or score
-        is_best = best is None or score.value > best.value
+        is_best = best is None or (is_better(score, best) and score.value >= before.value)
         if is_best:
-            self.best = Candidate(copy_of_weights(self.network), self.step, score)
+            self.best = Candidate(copy_of_weights(self.network), self.step, score, tiles)
             self.validations_since_best = 0
         else:
             self.validations_since_best += 1
@@ -181,10 +219,21 @@ class Trainer:
         """The network as it is, to be used before the next step, with what is known of the model."""
         return Model(self.model.info, self.network)
 
+    def engine_of(self, candidate: Candidate | None = None) -> InferenceNetwork:
+        """The network of now, or with other weights, as prediction runs it."""
+        if candidate is None:
+            return InferenceNetwork(self.network, self.device)
+        network = self.model.copy().network
+        network.load_state_dict(candidate.weights)
+        return InferenceNetwork(network, self.device)
+
     def best_model(self) -> Model:
         """Return the best weights met, at first the starting ones, with this training in the history."""
+        info = self.model.info
         result = self.model.copy(
             history=(*self.model.history, self._history_entry()),
+            description=self._description(),
+            licence=f"As that of '{info.name}': {info.licence}" if info.licence else "",
             object_diameter_px=self.model.object_diameter_px or self.data.object_diameter_px,
             pixel_size_nm=self.model.pixel_size_nm or self.data.pixel_size_nm,
             source="memory",
@@ -206,9 +255,8 @@ class Trainer:
                 "validations_since_best": self.validations_since_best,
                 "validated_at": self.validated_at,
                 "validation_s": self.validation_s,
-                "best_step": self.best.step,
-                "best_score": _plain(self.best.score),
-                "score_before": _plain(self.start.score),
+                "best": _plain(self.best),
+                "start": _plain(self.start),
                 "seconds": self._stopwatch.seconds,
                 "seed": self.settings.seed,
             },
@@ -233,20 +281,40 @@ class Trainer:
                 "The checkpoint belongs to another network or optimiser: start without resuming."
             ) from error
         self.step = self._first_step = progress["step"]
-        self.best = Candidate(checkpoint.best_weights, progress["best_step"], _score(progress["best_score"]))
-        self.start = Candidate(self.start.weights, 0, _score(progress["score_before"]))
+        self.best = _candidate(checkpoint.best_weights, progress["best"])
+        self.start = _candidate(self.start.weights, progress["start"])
         self._rate_factor = progress["rate_factor"]
         self.validations_since_best = progress["validations_since_best"]
         self.validated_at = progress["validated_at"]
         self.validation_s = progress["validation_s"]
         self._stopwatch.add(progress["seconds"])
 
-    def _new_batches(self, data: TrainingData) -> BatchSource:
+    def _restart_batches(self) -> None:
+        self._batches.close()
+        self._batches = self._new_batches()
+
+    def _new_batches(self) -> BatchSource:
         n_workers = 8 if self._is_on_cuda else 0
         settings = self.settings
         return BatchSource(
-            data, settings.batch_size, settings.augmentation, settings.seed, n_workers=n_workers
+            self.data, self.batch_size, settings.augmentation, settings.seed, n_workers=n_workers
         )
+
+    def _descend(self, batch: Batch) -> float:
+        """One step downhill; returns the loss before it."""
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(batch)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT_NORM)
+        value = float(loss.detach())
+        if not (math.isfinite(value) and math.isfinite(float(norm))):
+            raise TrainingDivergedError(
+                f"Training broke off at step {self.step + 1}: the loss is not a finite number any more; the "
+                "best weights until then were kept. Try a smaller learning rate.",
+                best=self.best_model(),
+            )
+        self._optimizer.step()
+        return value
 
     @property
     def _is_on_cuda(self) -> bool:
@@ -297,6 +365,14 @@ class Trainer:
             return 0.0
         return min(1.0, self._stopwatch.seconds / max(1e-3, limit_s - self.validation_s))
 
+    def _description(self) -> str:
+        """What the model was made from."""
+        data = self.data
+        planes = f"{len(data.samples)} plane{'s' * (len(data.samples) != 1)}"
+        seen = f"{data.n_objects} object{'s' * (data.n_objects != 1)}" if data.n_objects else planes
+        made = f"Fine-tuned from '{self.model.name}'" if self.model.history else "Trained"
+        return f"{made} on {seen}"
+
     def _history_entry(self) -> dict[str, Any]:
         settings = self.settings
         return {
@@ -307,16 +383,16 @@ class Trainer:
             "seconds": round(self._stopwatch.seconds, 1),
             "planes": len(self.data.samples),
             "objects": self.data.n_objects,
-            "batch_size": settings.batch_size,
+            "batch_size": self.batch_size,
             "patch_px": self.data.output_px,
             "loss": settings.loss,
             "optimizer": settings.optimizer,
             "learning_rate": settings.learning_rate,
-            "weights": asdict(settings.weights),
+            "weights": {"name": weights_name(settings.weights), **asdict(settings.weights)},
             "augmentation": asdict(settings.augmentation),
             "seed": settings.seed,
-            "score": _plain(self.best.score),
-            "score_before": _plain(self.start.score),
+            "score": None if self.best.score is None else asdict(self.best.score),
+            "score_before": None if self.start.score is None else asdict(self.start.score),
             "torch": torch.__version__,
         }
 
@@ -326,12 +402,15 @@ def copy_of_weights(network: UNet) -> Weights:
     return {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
 
 
-def _plain(score: Score | None) -> dict[str, Any] | None:
-    return None if score is None else asdict(score)
+def _plain(candidate: Candidate) -> dict[str, Any]:
+    """All but the weights, as plain values."""
+    score = None if candidate.score is None else asdict(candidate.score)
+    return {"step": candidate.step, "score": score, "tiles": candidate.tiles}
 
 
-def _score(fields: dict[str, Any] | None) -> Score | None:
-    return None if fields is None else Score(**fields)
+def _candidate(weights: Weights, fields: dict[str, Any]) -> Candidate:
+    score = None if fields["score"] is None else Score(**fields["score"])
+    return Candidate(weights, fields["step"], score, fields["tiles"])
 
 
 def _optimizer(network: UNet, settings: TrainSettings) -> torch.optim.Optimizer:

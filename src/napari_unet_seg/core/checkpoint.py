@@ -15,7 +15,7 @@ from napari_unet_seg.core.atomic import write_atomically
 from napari_unet_seg.core.errors import ModelFileError
 
 _HEADER_ENTRY = "napari_unet_seg_checkpoint"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER_ENTRY])
+            header: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER_ENTRY])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelFileError(
             f"'{path}' is not a checkpoint, or it is damaged: start without resuming."
         ) from error
+    if header["format"] != _FORMAT:
+        raise ModelFileError(f"'{path}' was written by another version: start without resuming.")
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in _below("optimizer", tensors).items():
         number, _, name = key.partition("/")

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import torch
 
+from napari_unet_seg.core._memory import is_out_of_memory
 from napari_unet_seg.core.errors import InputError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -38,6 +39,15 @@ def choose_device(wish: str = "auto") -> DeviceChoice:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise InputError("Device 'mps' was asked for, but this machine has no Apple GPU: choose auto or cpu.")
     return DeviceChoice(torch.device(wish), f"{wish}, as chosen")
+
+
+def is_lost(error: BaseException, device: torch.device) -> bool:
+    """Whether an error of PyTorch means that the GPU stopped working, not that its memory ran out."""
+    if device.type == "cpu" or not isinstance(error, RuntimeError) or is_out_of_memory(error):
+        return False
+    # PyTorch 2.4 has no type for it.
+    by_type = isinstance(error, getattr(torch, "AcceleratorError", ()))
+    return by_type or any(word in str(error) for word in ("CUDA", "cuDNN", "CUDNN", "CUBLAS", "Metal"))
 
 
 def _best_device() -> DeviceChoice:

@@ -20,6 +20,12 @@ def _border_only() -> WeightSettings:
     return WeightSettings.fiji(w0=10.0, sigma_px=5.0, balance=1.0)
 
 
+def weights_name(settings: WeightSettings) -> str:
+    """What a weight map is called in a model's history."""
+    named = {"border only": _border_only(), "paper": WeightSettings.paper(), "fiji": WeightSettings.fiji()}
+    return next((name for name, known in named.items() if known == settings), f"{settings.preset}, changed")
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """How a network is trained; the defaults fine-tune.

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from napari_unet_seg.core._engine import InferenceNetwork
-from napari_unet_seg.core._trainer import Trainer
+from napari_unet_seg.core._memory import empty_cache
+from napari_unet_seg.core._trainer import Candidate, Trainer
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.checkpoint import load_checkpoint, save_checkpoint
-from napari_unet_seg.core.errors import InputError, UNetSegError
+from napari_unet_seg.core.devices import choose_device, is_lost
+from napari_unet_seg.core.errors import DeviceLostError, InputError, OutputError, UNetSegError
 from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.prediction import TileDone, prediction_steps
 from napari_unet_seg.core.steps import Note, Stopwatch, run_to_end, timed
@@ -35,7 +36,7 @@ from napari_unet_seg.core.training_messages import (
     TrainStep,
     ValidationStep,
 )
-from napari_unet_seg.core.validation import scoring_steps
+from napari_unet_seg.core.validation import Score, scoring_steps
 
 __all__ = [
     "AnnotationsTaken",
@@ -109,20 +110,27 @@ def training_steps(
     InputError
         Nothing is annotated, or the annotations do not fit the model.
     TrainingDivergedError
-        A loss or gradient is not finite; its `best` is the last good model.
-    OutOfMemoryError
-        A batch does not fit the memory.
+        A loss or gradient is not finite; its `best` is the best model until then.
+    TrainingOutOfMemoryError
+        Not even one of the smallest patches fits the memory; it has a `best` too.
+    DeviceLostError
+        The GPU stopped working; it has a `best` too.
     """
-    stopwatch = Stopwatch()
+    settings, stopwatch = settings or TrainSettings(), Stopwatch()
+    device = choose_device(settings.device).device
     steps = _all_steps(
         load_model(model) if isinstance(model, str) else model,
         _as_sequence(annotations),
         _as_sequence(validation),
-        settings or TrainSettings(),
+        settings,
         _CheckpointFile(checkpoint, resume=resume),
         stopwatch,
     )
-    return (yield from timed(steps, stopwatch))
+    try:
+        return (yield from timed(steps, stopwatch))
+    finally:
+        with suppress(RuntimeError):  # of a GPU that is gone
+            empty_cache(device)
 
 
 def _as_sequence(annotations: Annotation | Sequence[Annotation]) -> Sequence[Annotation]:
@@ -130,20 +138,27 @@ def _as_sequence(annotations: Annotation | Sequence[Annotation]) -> Sequence[Ann
 
 
 class _CheckpointFile:
-    """Where a training is kept while it runs, if anywhere."""
+    """Where a training is kept while it runs, if anywhere; one that cannot be written does not end it."""
 
     def __init__(self, path: Path | None, *, resume: bool) -> None:
         self._path, self._resume = path, resume
+        self._has_failed = False
 
     def load_into(self, trainer: Trainer) -> None:
         """Go on from what is there, when that is wanted."""
         if self._resume and self._path is not None and self._path.exists():
             trainer.restore(load_checkpoint(self._path))
 
-    def save(self, trainer: Trainer) -> None:
-        """Write everything needed to go on."""
-        if self._path is not None:
+    def saving(self, trainer: Trainer, inbox: Inbox) -> Steps:
+        """Write everything needed to go on; the first failure is said."""
+        if self._path is None:
+            return
+        try:
             save_checkpoint(self._path, trainer.checkpoint())
+        except OutputError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                inbox.take((yield Note(f"{error} Training goes on, but could not be resumed.")))
 
 
 def _all_steps(
@@ -160,7 +175,16 @@ def _all_steps(
         file.load_into(trainer)
         for message in trainer.data.notes:
             inbox.take((yield Note(message)))
-        yield from _loop(trainer, inbox, file)
+        try:
+            yield from _loop(trainer, inbox, file)
+        except RuntimeError as error:
+            if not is_lost(error, trainer.device):
+                raise
+            raise DeviceLostError(
+                f"The GPU ({trainer.device}) stopped working at step {trainer.step + 1}; the best weights "
+                "until then were kept. Restart the program to use it again, or choose the CPU.",
+                best=trainer.best_model(),
+            ) from error
         for message in _last_words(trainer, inbox):
             yield Note(message)
         return trainer.best_model()
@@ -172,40 +196,62 @@ def _loop(trainer: Trainer, inbox: Inbox, file: _CheckpointFile) -> Steps:
         if trainer.owes_validation:
             yield from _validate(trainer, inbox)
             if trainer.step and not inbox.is_stopped():
-                file.save(trainer)
+                yield from file.saving(trainer, inbox)
         if inbox.is_stopped() or trainer.is_over:
             break
         yield from _answer(trainer, inbox)
         if not inbox.is_stopped():
-            inbox.take((yield trainer.learn_one_batch()))
+            yield from _learn(trainer, inbox)
     if inbox.is_stopped():
-        file.save(trainer)  # before an unplanned validation, which must not change it
+        yield from file.saving(trainer, inbox)  # before an unplanned validation, which must not change it
         if trainer.validated_at not in (None, trainer.step) and trainer.validation_s <= _LONGEST_GOODBYE_S:
             yield from _validate(trainer, inbox)
 
 
+def _learn(trainer: Trainer, inbox: Inbox) -> Steps:
+    """One batch; where memory runs out, a smaller one."""
+    while (step := trainer.learn_one_batch()) is None:
+        inbox.take((yield trainer.shrink()))
+    inbox.take((yield step))
+
+
 def _validate(trainer: Trainer, inbox: Inbox) -> Steps:
-    """Score the weights of now; once stopped, only as long as the end is near."""
-    started, n_done = time.perf_counter(), 0
-    data = trainer.data
-    engine = InferenceNetwork(trainer.network, trainer.device)
+    """Score the weights of now, and before those whose score is of other tiles."""
+    for candidate in trainer.not_comparable():
+        score = yield from _score(trainer, inbox, candidate)
+        if score is None:
+            return
+        trainer.take_new_score(candidate, score)
+    started = time.perf_counter()
+    score = yield from _score(trainer, inbox)
+    if score is not None:
+        trainer.validation_s = time.perf_counter() - started
+        inbox.take((yield trainer.take_score(score)))
+
+
+def _score(
+    trainer: Trainer, inbox: Inbox, candidate: Candidate | None = None
+) -> Generator[AnyStep, Answer, Score | None]:
+    """Tile by tile; None when the person stopped and the end was not near."""
+    started, n_done, data = time.perf_counter(), 0, trainer.data
     scoring = scoring_steps(
-        engine, data.validation_tiles, trainer.model.info, data.scored_on, with_objects=data.scores_objects
+        trainer.engine_of(candidate),
+        data.validation_tiles,
+        trainer.model.info,
+        data.scored_on,
+        with_objects=data.scores_objects,
     )
-    with closing(scoring):
-        while True:
-            try:
-                n_left = next(scoring)
-            except StopIteration as end:
-                score = end.value
-                break
-            n_done += 1
-            inbox.take((yield TileStep("validation", n_done, n_done + n_left)))
-            expected_s = (time.perf_counter() - started) / n_done * n_left
-            if inbox.is_stopped() and expected_s > _LONGEST_GOODBYE_S:
-                return
-    trainer.validation_s = time.perf_counter() - started
-    inbox.take((yield trainer.take_score(score)))
+    while True:
+        try:
+            n_left = next(scoring)
+        except StopIteration as end:
+            score: Score = end.value
+            return score
+        n_done += 1
+        inbox.take((yield TileStep("validation", n_done, n_done + n_left)))
+        expected_s = (time.perf_counter() - started) / n_done * n_left
+        if inbox.is_stopped() and expected_s > _LONGEST_GOODBYE_S:
+            return None
 
 
 def _answer(trainer: Trainer, inbox: Inbox) -> Steps:

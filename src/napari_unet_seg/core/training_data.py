@@ -26,6 +26,8 @@ from napari_unet_seg.core.weight_map import ClassCounts
 
 VALIDATION_SHARE: Final = 0.1
 """How much time scoring may take of that of the training between two scores."""
+LEAST_COMPLETE: Final = 0.1
+"""With a smaller part of complete objects they tell nothing of the others: scribbles."""
 _PASSES_PER_STEP: Final = 3
 """A training step costs about three forward passes."""
 
@@ -269,7 +271,8 @@ def _diameter_px(planes: Sequence[TrainingPlane], task: Task) -> float | None:
     if task != "instances":
         return None
     diameters = np.concatenate([plane.complete_diameters() for plane in planes])
-    return float(np.median(diameters)) if diameters.size else None
+    n_objects = sum(plane.n_objects for plane in planes)
+    return float(np.median(diameters)) if diameters.size > LEAST_COMPLETE * n_objects else None
 
 
 def _notes(

@@ -46,6 +46,11 @@ class Score:
     likelihood: float = 0.0
 
 
+def is_better(score: Score, other: Score) -> bool:
+    """Whether the first of two scores on the same tiles is the better one."""
+    return (score.value, score.likelihood) > (other.value, other.likelihood)
+
+
 def scoring_steps(
     engine: InferenceNetwork,
     tiles: Sequence[Patch],
