@@ -21,7 +21,7 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 from napari_unet_seg.core._rand import pieces, segment_agreement, thinned
 from napari_unet_seg.core._warping import _warp, simple_point_table, warping_error
 from napari_unet_seg.core.errors import InputError
-from napari_unet_seg.core.metrics import Evaluation, evaluate, evaluate_many
+from napari_unet_seg.core.metrics import Evaluation, Task, evaluate, evaluate_many
 
 Labels = NDArray[np.int32]
 
@@ -433,6 +433,13 @@ def test_what_cannot_be_compared_is_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(InputError, match=says):
         evaluate(prediction, truth)
+
+
+@pytest.mark.parametrize("task", ["instances", "classes"])
+def test_a_mask_is_one_object_or_class(task: Task) -> None:
+    prediction, truth = _squares(4, 3) > 0, _squares(3, 4) > 0
+    as_labels = evaluate(prediction.astype(int), truth.astype(int), task=task)
+    assert evaluate(prediction, truth, task=task) == as_labels
 
 
 def test_of_several_pairs_the_wrong_one_is_named() -> None:

@@ -107,11 +107,12 @@ def evaluate(
     Parameters
     ----------
     prediction
-        Integer labels of the shape of `truth`; or floats: a probability map with the classes first
-        (C, ..., Y, X), whose foreground 1 − P(class 0) is cut at 10 thresholds into 4-connected segments;
-        each score keeps its best (the ISBI 2012 protocol). In a class task the likeliest class counts.
+        Integer labels of the shape of `truth`, or a boolean mask, which is one object; or floats: a
+        probability map with the classes first (C, ..., Y, X), whose foreground 1 − P(class 0) is cut at 10
+        thresholds into 4-connected segments; each score keeps its best (the ISBI 2012 protocol). In a class
+        task the likeliest class counts.
     truth
-        Integer labels (Y, X) or (..., Y, X): 0 background, ids of objects, or class ids.
+        Integer labels (Y, X) or (..., Y, X): 0 background, ids of objects, or class ids; or a boolean mask.
     task
         What the ids mean.
     volume
@@ -127,7 +128,7 @@ def evaluate(
     Raises
     ------
     InputError
-        When the shapes do not fit together, an id is negative, or labels are not integers.
+        When the shapes do not fit together, an id is negative, or labels are neither integers nor a mask.
     """
     return evaluate_many([(prediction, truth)], task=task, volume=volume)
 
@@ -232,7 +233,7 @@ def _checked_pair(
     prediction: NDArray[Any], truth: NDArray[Any], *, volume: bool, name: str
 ) -> tuple[NDArray[Any], Labels]:
     """The pair as arrays that fit together, (Y, X) or (planes, Y, X), a map with its classes before that."""
-    prediction, truth = np.asarray(prediction), np.asarray(truth)
+    prediction, truth = _mask_as_labels(prediction), _mask_as_labels(truth)
     check_labels(truth)
     is_map = _is_map(prediction)
     if is_map:
@@ -250,6 +251,12 @@ def _checked_pair(
         raise InputError(f"Truth{name} is {by(truth.shape)}: give {needed}.")
     planes = (-1, *truth.shape[-2:]) if truth.ndim > 2 else truth.shape
     return prediction.reshape(*prediction.shape[:is_map], *planes), truth.reshape(planes)
+
+
+def _mask_as_labels(labels: NDArray[Any]) -> NDArray[Any]:
+    """True is the object, or class, 1."""
+    labels = np.asarray(labels)
+    return labels.view(np.uint8) if labels.dtype == np.bool_ else labels
 
 
 def _check_map(prediction: NDArray[Any]) -> None:
