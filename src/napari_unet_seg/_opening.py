@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from napari_unet_seg._reader import LayerData, layers_of
+from napari_unet_seg._layers import METADATA
+from napari_unet_seg._reader import LayerData, layers_of, read
 from napari_unet_seg._space import layer_space
 from napari_unet_seg.core.errors import InputError
-from napari_unet_seg.core.image_files import ImageInfo, LazyArray, OpenedImage, image_stem, open_image
+from napari_unet_seg.core.image_files import (
+    ImageInfo,
+    LazyArray,
+    OpenedImage,
+    image_stem,
+    look_at,
+    open_image,
+)
 
 UNKNOWN = "?"
 """Stands for an axis that neither the file nor the person has named yet."""
@@ -124,10 +133,40 @@ def layers_for(request: OpenRequest) -> list[LayerData]:
         raise InputError(f"'{request.info.path}' has changed since it was looked at: choose it again.")
     opened = replace(opened, data=_part(opened, request), voxel_size_nm=dict(request.voxel_size_nm))
     name = image_stem(request.info.path.resolve())
+    metadata = {METADATA: {"path": str(request.info.path), "opened": _as_opened(request)}}
     return [
-        (data, {**options, "translate": _corner(request, opened.axes)}, kind)
+        (data, {**options, "translate": _corner(request, opened.axes), "metadata": metadata}, kind)
         for data, options, kind in layers_of(opened, name=name)
     ]
+
+
+def layers_again(path: Path, opened: Mapping[str, Any]) -> list[LayerData]:
+    """The layers of an image that was opened before.
+
+    Parameters
+    ----------
+    opened
+        What its layers' metadata say of how; empty: as found.
+
+    Raises
+    ------
+    InputError
+        It is no longer there, or another one.
+    """
+    if not opened:
+        return read(str(path))
+    parts = {axis: (first, last) for axis, (first, last) in opened["parts"].items()}
+    return layers_for(OpenRequest(look_at(path), **{**opened, "parts": parts}))
+
+
+def _as_opened(request: OpenRequest) -> dict[str, Any]:
+    """Plain values for `layers_again`."""
+    return {
+        "axes": request.axes,
+        "channel": request.channel,
+        "voxel_size_nm": dict(request.voxel_size_nm),
+        "parts": {axis: list(part) for axis, part in request.parts.items()},
+    }
 
 
 def _part(opened: OpenedImage, request: OpenRequest) -> LazyArray:

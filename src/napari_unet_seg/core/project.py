@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import secrets
 import shutil
@@ -21,12 +22,20 @@ from napari_unet_seg.core._folder_lock import LOCK_FILE, FolderLock
 from napari_unet_seg.core._plain_files import read_json, write_json
 from napari_unet_seg.core.atomic import make_folder
 from napari_unet_seg.core.errors import InputError, OutputError
+from napari_unet_seg.core.model_store import model_folder
 from napari_unet_seg.core.saved_annotation import ANNOTATION_FILE, SavedAnnotation
 from napari_unet_seg.core.saved_training import TRAINING_FILE, SavedTraining
 
 _PROJECT_FILE = "project.json"
 _MADE_BY = "napari-unet-seg"
 _NAME_LENGTH = 40
+
+
+def recovery_folder() -> Path:
+    """Return the folder of what was not saved anywhere else: beside that of the person's models."""
+    models = model_folder()
+    is_chosen = bool(os.environ.get("NAPARI_UNET_SEG_HOME"))
+    return models.with_name(f"{models.name}-recovery" if is_chosen else "recovery")
 
 
 class Project:
@@ -63,8 +72,8 @@ class Project:
         """An empty one; nothing is written yet."""
         return SavedTraining(_unused(self.path / "trainings", name))
 
-    def take_over(self, saved: SavedAnnotation | SavedTraining) -> Path:
-        """Move an annotation or training of another project here, whole or not at all; returns its folder.
+    def take_over(self, saved: SavedAnnotation | SavedTraining) -> None:
+        """Move an annotation or training of another project here, whole or not at all.
 
         Raises
         ------
@@ -73,7 +82,7 @@ class Project:
         """
         target = self.path / saved.folder.parent.name / saved.folder.name
         if target == saved.folder:
-            return target
+            return
         if target.exists():
             target = _unused(target.parent, saved.folder.name)
         make_folder(target.parent)
@@ -83,7 +92,11 @@ class Project:
             raise OutputError(
                 f"'{saved.folder}' cannot be moved to '{target}': {error.strerror or error}."
             ) from error
-        return target
+        saved.note_move(target)
+
+    def holds(self, saved: SavedAnnotation | SavedTraining) -> bool:
+        """Whether something is kept here."""
+        return saved.folder.parent.parent == self.path
 
     def continue_in(self, other: Path | None) -> None:
         """Note that another folder is written to instead; None: none is.

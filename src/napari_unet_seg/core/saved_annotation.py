@@ -146,6 +146,11 @@ class SavedAnnotation:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def note_move(self, folder: Path) -> None:
+        """Its folder is another one now."""
+        self.folder = folder
+        self.__dict__.pop("journal", None)
+
     @cached_property
     def journal(self) -> Journal:
         """To write labels to."""
@@ -171,8 +176,8 @@ class SavedAnnotation:
         """
         path = self.folder / ANNOTATION_FILE
         try:
-            return AnnotationNotes.from_json(read_json(path))
-        except (InputError, AttributeError, KeyError, TypeError, ValueError) as error:
+            return _notes_in(path)
+        except InputError as error:
             found = self.read_labels()
             if found is None:
                 raise InputError(f"'{path}' is damaged, and so are the labels beside it.") from error
@@ -195,6 +200,16 @@ class SavedAnnotation:
             is_changed = is_changed or bool((labels != found.plane(plane, PREDICTED)).any())
             ids.update(np.unique(labels[labels >= notes.first_object_id]).tolist())
         return Extent(len(ids), n_planes, is_empty=not (is_changed or notes.has_marks))
+
+    @property
+    def is_certainly_empty(self) -> bool:
+        """Whether nothing was done, as far as this version can read it all."""
+        try:
+            _notes_in(self.folder / ANNOTATION_FILE)
+            is_readable = self.read_labels() is not None or not any(self.folder.glob("journal-*"))
+            return is_readable and self.extent().is_empty
+        except InputError:
+            return False
 
     def write_tiff(self) -> None:
         """Renew `labels.tif`, unless the stack is too large for that.
@@ -224,3 +239,11 @@ class SavedAnnotation:
         written = [*self.folder.glob("journal-*.bin"), *self.folder.glob(ANNOTATION_FILE)]
         latest_s = max((path.stat().st_mtime for path in written), default=0.0)
         return datetime.fromtimestamp(latest_s, tz=UTC).astimezone()
+
+
+def _notes_in(path: Path) -> AnnotationNotes:
+    said = read_json(path)
+    try:
+        return AnnotationNotes.from_json(said)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"'{path}' is damaged.") from error

@@ -72,6 +72,10 @@ class SavedTraining:
         self.folder = folder
         self._curve_bytes = 0
 
+    def note_move(self, folder: Path) -> None:
+        """Its folder is another one now."""
+        self.folder = folder
+
     @property
     def best_path(self) -> Path:
         """The best model so far."""
