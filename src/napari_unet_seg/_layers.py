@@ -13,7 +13,7 @@ import numpy as np
 from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
-from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.errors import InputError, SettingError
 
 if TYPE_CHECKING:
     from napari_unet_seg.core.normalisation import ArrayLike
@@ -127,9 +127,11 @@ def axes_of(layer: Any) -> str:
         letters[letters.index("?")] = "Z"
     axes = "".join(letters)
     if "?" in axes or len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):
-        raise InputError(
+        raise SettingError(
             f"The {len(axes)} axes of '{layer.name}' are called {', '.join(labels)}: "
-            "say what they are with letters T Z C Y X, such as TZYX."
+            "say what they are with letters T Z C Y X, such as TZYX.",
+            "axes",
+            "TZYX",
         )
     return axes + ("S" if layer.rgb else "")
 
@@ -345,6 +347,11 @@ def unused_name(viewer: Any, base: str) -> str:
         number += 1
         name = f"{base} #{number}"
     return name
+
+
+def behind_proxy(thing: Any) -> Any:
+    """What is behind the proxy that napari hands to plugins."""
+    return getattr(thing, "__wrapped__", thing)
 
 
 def _by(shape: Sequence[int]) -> str:

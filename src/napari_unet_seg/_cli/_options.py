@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.errors import InputError, NotOneStackError, SettingError, UNetSegError
 
 
 class TaskChoice(StrEnum):
@@ -66,6 +66,16 @@ def parse_pixel_size(text: str | None) -> tuple[float, ...] | None:
             "give nm as one number, as Y,X or as Z,Y,X, such as 50,4,4."
         )
     return sizes * 2 if len(sizes) == 1 else sizes
+
+
+def with_option(error: UNetSegError) -> str:
+    """What an error says, and the option of `predict` that is the way out."""
+    option = ""
+    if isinstance(error, SettingError):
+        option = f" (--{error.setting} {error.value})"
+    elif isinstance(error, NotOneStackError):
+        option = " (--each)"
+    return f"{str(error).removesuffix('.')}{option}." if option else str(error)
 
 
 def voxel_size_nm(

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_unet_seg._cli._options import with_option
 from napari_unet_seg._cli._outputs import check_new_folder, checked_output
-from napari_unet_seg.core.errors import InputError, OutputError
+from napari_unet_seg.core.errors import InputError, NotOneStackError, OutputError
 from napari_unet_seg.core.image_files import image_stem, look_at, section_files
 
 
@@ -71,7 +72,10 @@ def plan(images: Sequence[Path], outputs: Outputs, *, each: bool, overwrite: boo
     if each or len(paths) > 1:
         return _plan_many(paths, outputs, overwrite=overwrite)
     _check_files(outputs, paths, overwrite=overwrite)
-    look_at(paths[0])
+    try:
+        look_at(paths[0])
+    except NotOneStackError as error:
+        raise InputError(with_option(error)) from error
     return Plan((Job(paths[0], outputs),))
 
 

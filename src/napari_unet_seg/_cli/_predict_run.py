@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_unet_seg import __version__
 from napari_unet_seg._cli._console import Cancelled, say
-from napari_unet_seg._cli._options import voxel_size_nm
+from napari_unet_seg._cli._options import voxel_size_nm, with_option
 from napari_unet_seg._cli._outputs import staged
 from napari_unet_seg._cli._plane_file import PlaneFile
 from napari_unet_seg._cli._predict_jobs import Job
@@ -174,7 +174,8 @@ def predict_one(job: Job, model: Model, wishes: Wishes, say_once: Callable[[str]
     UNetSegError
         It was started and failed; nothing was written.
     """
-    opened = open_image(job.image, axes=wishes.axes, channel=wishes.channel)
+    with _naming(job.image):
+        opened = open_image(job.image, axes=wishes.axes, channel=wishes.channel)
     voxel = voxel_size_nm(wishes.pixel_size_nm, opened.voxel_size_nm, opened.axes)
     pixel_size = (voxel["Y"], voxel["X"]) if {"Y", "X"} <= set(voxel) else None
     settings = replace(wishes.settings, axes=opened.axes, pixel_size_nm=pixel_size)
@@ -197,14 +198,13 @@ def predict_one(job: Job, model: Model, wishes: Wishes, say_once: Callable[[str]
 
 @contextmanager
 def _naming(image: Path) -> Iterator[None]:
-    """Put the file's name before errors that do not have it."""
+    """Put the file's name before errors that do not have it, and the option after those that have one."""
     try:
         yield
     except UNetSegError as error:
-        if image.name in str(error):
-            raise
+        said = with_option(error)
         kind = InputError if isinstance(error, InputError) else UNetSegError
-        raise kind(f"'{image}': {error}") from error
+        raise kind(said if image.name in said else f"'{image}': {said}") from error
 
 
 def _scratch(temporary: Mapping[Path, Path], job: Job, started: PredictionStarted) -> PlaneFile | None:

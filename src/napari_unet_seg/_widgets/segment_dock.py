@@ -22,7 +22,7 @@ from napari_unet_seg._widgets.object_panel import ObjectPanel
 from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.segment_rows import ImageRow, ModelRow, ScaleRow, WhereRow
 from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
-from napari_unet_seg.core.errors import InputError, UNetSegError
+from napari_unet_seg.core.errors import InputError, SettingError, UNetSegError
 
 if TYPE_CHECKING:
     # They import PyTorch, which takes a second or more: that is done in the background.
@@ -208,7 +208,8 @@ class SegmentDock(QWidget):
             try:
                 self._image = _layers.read_image(layer, self.more.chosen_axes)
             except InputError as error:
-                self._image_problem = f"{error} (Axes are set under More.)"
+                hint = " (Axes are set under More.)" if isinstance(error, SettingError) else ""
+                self._image_problem = f"{error}{hint}"
         if self._image is not None and not self._has_model:
             self._has_model = True
             self.model.suggest(self._image.pixel_size_nm)

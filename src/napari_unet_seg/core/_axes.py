@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.errors import InputError, SettingError
 from napari_unet_seg.core.normalisation import ArrayLike
 
 AXES = "TZCYXS"
@@ -94,13 +94,19 @@ def guess_axes(shape: tuple[int, ...], dtype: npt.DTypeLike) -> str:
     colour = "S" if len(shape) > 2 and looks_like_colour(shape, dtype) else ""
     n_leading = len(shape) - len(colour) - 2
     if n_leading < 0 or n_leading > 1:
-        raise InputError(
-            f"The image has {len(shape)} axes of shape {shape}: say what they are, such as --axes TZYX "
-            "(letters T Z C Y X)."
-            if n_leading > 1
-            else f"The image has shape {shape}: a picture needs at least two axes, Y and X."
-        )
+        raise _unclear(shape)
     return "Z" * n_leading + "YX" + colour
+
+
+def _unclear(shape: tuple[int, ...]) -> InputError:
+    if len(shape) < 2:
+        return InputError(f"The image has shape {shape}: a picture needs at least two axes, Y and X.")
+    return SettingError(
+        f"The image has {len(shape)} axes of shape {shape}: say what they are, "
+        "by the letters T Z C Y X, such as TZYX.",
+        "axes",
+        "TZYX",
+    )
 
 
 def looks_like_colour(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bool:
@@ -154,7 +160,7 @@ def _choose_channels(
         return (channel,)
     if in_channels == n_channels or ("S" in axes and (n_channels, in_channels) == (4, 3)):
         return tuple(range(in_channels))
-    raise InputError(_unfitting(n_channels, in_channels, is_colour=n_channels in (3, 4)))
+    raise _unfitting(n_channels, in_channels)
 
 
 def _grey(n_channels: int) -> tuple[int, ...] | Literal["grey"]:
@@ -167,18 +173,25 @@ def _grey(n_channels: int) -> tuple[int, ...] | Literal["grey"]:
     )
 
 
-def _unfitting(n_channels: int, in_channels: int, *, is_colour: bool) -> str:
-    if in_channels == 1 and is_colour:
-        return (
+def _unfitting(n_channels: int, in_channels: int) -> SettingError:
+    if in_channels == 1 and n_channels in (3, 4):
+        return SettingError(
             f"The image has {n_channels} channels (RGB?) and the model takes 1: "
-            f"use --channel grey, or choose one, --channel 0 to {n_channels - 1}."
+            f"choose grey, or one of the channels 0 to {n_channels - 1}.",
+            "channel",
+            "grey",
         )
     if in_channels == 1:
-        choices = f"--channel 0 to {n_channels - 1}"
-        return f"The image has {n_channels} channels and the model takes 1: choose one, {choices}."
-    return (
+        return SettingError(
+            f"The image has {n_channels} channels and the model takes 1: choose one, 0 to {n_channels - 1}.",
+            "channel",
+            "0",
+        )
+    return SettingError(
         f"The image has {n_channels} channel(s) and the model takes {in_channels}: "
-        "choose another model, or name the channel axis, such as --axes CYX."
+        "choose another model, or say which axis holds the channels, such as CYX.",
+        "axes",
+        "CYX",
     )
 
 

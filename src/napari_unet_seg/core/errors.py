@@ -19,6 +19,18 @@ class InputError(UNetSegError):
     """What was given cannot be used; nothing was started."""
 
 
+class SettingError(InputError):
+    """A setting is missing or does not fit; `setting` = `value` would be a way out."""
+
+    def __init__(self, message: str, setting: str, value: str) -> None:
+        super().__init__(message)
+        self.setting, self.value = setting, value
+
+
+class NotOneStackError(InputError):
+    """The files of a folder are no sections of one stack; each may well be an image of its own."""
+
+
 class ModelFileError(InputError):
     """A model file is unknown, damaged, or not one of ours."""
 

@@ -34,7 +34,7 @@ from napari_unet_seg.core._sections import (
     section_files,
 )
 from napari_unet_seg.core._tiff import ome_xml_of, read_header
-from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.errors import InputError, NotOneStackError, SettingError
 
 __all__ = [
     "SECTION_ENDINGS",
@@ -242,9 +242,9 @@ def _found_folder(folder: Path) -> tuple[ImageInfo, Source]:
     files = section_files(folder)
     first, _ = _found(files[0])
     if set(first.axes) - set("CYX"):
-        raise InputError(
+        raise NotOneStackError(
             f"The folder '{folder}' holds stacks, not sections "
-            f"('{files[0].name}' has {first.n_planes} planes): take its files as separate images with --each."
+            f"('{files[0].name}' has {first.n_planes} planes): take its files as separate images."
         )
     for file in files[1:]:
         _refuse_odd_section(folder, first, _found(file)[0])
@@ -263,9 +263,9 @@ def _found_folder(folder: Path) -> tuple[ImageInfo, Source]:
 def _refuse_odd_section(folder: Path, first: ImageInfo, other: ImageInfo) -> None:
     if (other.shape, other.axes, other.dtype) == (first.shape, first.axes, first.dtype):
         return
-    raise InputError(
+    raise NotOneStackError(
         f"The folder '{folder}' is not one stack: '{other.path.name}' is {_size(other)}, but "
-        f"'{first.path.name}' is {_size(first)}; take its files as separate images with --each."
+        f"'{first.path.name}' is {_size(first)}; take its files as separate images."
     )
 
 
@@ -276,9 +276,11 @@ def _size(info: ImageInfo) -> str:
 def _named_axes(info: ImageInfo, axes: str | None) -> str:
     if axes is None:
         if "Q" in info.axes:
-            raise InputError(
+            raise SettingError(
                 f"'{info.path}' has {len(info.shape)} axes ({_size(info)}) and does not say which they are: "
-                "name them, such as --axes TZYX."
+                "name them by the letters T Z C Y X, such as TZYX, or save it as OME-TIFF.",
+                "axes",
+                "TZYX",
             )
         return info.axes
     names = axes.upper()
