@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.core.training_cases import (
+    QUICK,
+    TINY,
+    assert_same_weights,
+    collect,
+    discs,
+    score_as,
+    sending,
+    weights_of,
+)
 
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.augmentation import AugmentSettings
 from napari_unet_seg.core.checkpoint import load_checkpoint
 from napari_unet_seg.core.errors import InputError, ModelFileError, TrainingDivergedError
-from napari_unet_seg.core.models import Model, new_model
+from napari_unet_seg.core.models import new_model
 from napari_unet_seg.core.steps import STOP, Note, Stopwatch, run_to_end, timed
 from napari_unet_seg.core.training import (
     AnnotationsTaken,
@@ -33,65 +43,6 @@ from napari_unet_seg.core.training import (
     training_steps,
 )
 from napari_unet_seg.core.training_data import prepare
-
-TINY = Architecture(base_channels=4, depth=2, batch_norm=True, padding="same", dropout=0.0)
-QUICK = TrainSettings(
-    steps=8,
-    batch_size=2,
-    patch_px=32,
-    learning_rate=1e-2,
-    validate_every=3,
-    augmentation=AugmentSettings.default(),
-    device="cpu",
-)
-
-
-def discs(seed: int = 0, size: int = 96) -> Annotation:
-    """Bright discs of 6 px radius on a dark ground."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size]
-    labels = np.zeros((size, size), np.int32)
-    for number in range(1, 7):
-        cy, cx = rng.integers(10, size - 10, 2)
-        labels[(y - cy) ** 2 + (x - cx) ** 2 <= 36] = number
-    image = (40 + 120 * (labels > 0) + rng.normal(0, 5, labels.shape)).astype(np.float32)
-    return Annotation.dense(image, labels)
-
-
-def weights_of(model: Model) -> dict[str, torch.Tensor]:
-    return model.network.state_dict()
-
-
-def assert_same_weights(a: Model, b: Model) -> None:
-    one, other = weights_of(a), weights_of(b)
-    different = [key for key in one if not torch.equal(one[key], other[key])]
-    assert not different, f"these weights differ: {different[:3]}"
-
-
-def score_as(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
-    """Let validations give these values, the last one again and again."""
-    from napari_unet_seg.core import training
-    from napari_unet_seg.core.validation import Score
-
-    waiting = list(values)
-
-    def scoring_steps(*_: object, **__: object) -> Generator[int, None, Score]:
-        yield 0
-        return Score(waiting.pop(0) if len(waiting) > 1 else waiting[0], "made up", "nothing")
-
-    monkeypatch.setattr(training, "scoring_steps", scoring_steps)
-
-
-def collect(steps: Generator[Any, Any, Model], stop_after: int | None = None) -> tuple[list[Any], Model]:
-    seen: list[Any] = []
-    answer = None
-    while True:
-        try:
-            seen.append(steps.send(answer))
-        except StopIteration as end:
-            return seen, end.value
-        learned = sum(isinstance(step, TrainStep) for step in seen)
-        answer = STOP if learned == stop_after else None
 
 
 def test_it_learns_to_segment_discs() -> None:
@@ -206,16 +157,15 @@ def test_a_preview_shows_the_weights_of_now_and_changes_nothing() -> None:
     image = discs(9).image
     plain = run_to_end(training_steps(new_model(TINY, seed=0), [discs()], QUICK))
     steps = training_steps(new_model(TINY, seed=0), [discs()], QUICK)
-    seen, answer = [], None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            assert_same_weights(plain, end.value)
-            break
-        seen.append(step)
-        is_last = isinstance(step, TrainStep) and step.step == QUICK.steps - 1
-        answer = PreviewRequest(image, token=7) if is_last else None
+    seen, model = sending(
+        steps,
+        lambda step: (
+            PreviewRequest(image, token=7)
+            if isinstance(step, TrainStep) and step.step == QUICK.steps - 1
+            else None
+        ),
+    )
+    assert_same_weights(plain, model)
     (done,) = [step for step in seen if isinstance(step, PreviewDone)]
     assert (done.token, done.step) == (7, QUICK.steps - 1)
     assert done.prediction.labels.shape == image.shape
