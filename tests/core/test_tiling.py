@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_unet_seg.core.network import Architecture, grid_px, margin_px, output_size
+from napari_unet_seg.core.architecture import Architecture, grid_px, margin_px, output_size
 from napari_unet_seg.core.tiling import SEAM_PX, Span, Tile, halo_px, mirrored_indices, plan_tiles, subdivide
 
 sizes = st.integers(1, 200)

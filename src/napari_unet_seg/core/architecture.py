@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
+from napari_unet_seg.core._plain_values import PlainValues
 from napari_unet_seg.core.errors import InputError
 
 Padding = Literal["valid", "same"]
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(PlainValues):
     """What a U-Net is made of; the defaults are the network of 2015.
 
     Parameters
@@ -35,6 +36,8 @@ class Architecture:
     dimensions
         Spatial dimensions: 2.
     """
+
+    KIND: ClassVar[str] = "an architecture"
 
     in_channels: int = 1
     out_channels: int = 2
@@ -63,24 +66,6 @@ class Architecture:
     def n_classes(self) -> int:
         """Number of classes that the probabilities have: a single sigmoid output stands for two."""
         return max(2, self.out_channels)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Architecture:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        InputError
-            A field is unknown, or has an impossible value.
-        """
-        try:
-            return cls(**fields)
-        except TypeError as error:
-            raise InputError(f"The architecture {fields!r} is not one that this version knows.") from error
 
 
 def grid_px(depth: int) -> int:

@@ -12,27 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from napari_unet_seg.core.architecture import (
-    Architecture,
-    context_px,
-    grid_px,
-    margin_px,
-    output_size,
-    valid_input_size,
-)
-
-__all__ = [
-    "Architecture",
-    "UNet",
-    "centre_crop",
-    "class_probabilities",
-    "context_px",
-    "grid_px",
-    "initialise",
-    "margin_px",
-    "output_size",
-    "valid_input_size",
-]
+from napari_unet_seg.core.architecture import Architecture
 
 
 class UNet(nn.Module):

@@ -6,12 +6,13 @@ Everything here is a pure function of the probabilities, so changing a setting n
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from scipy import ndimage as ndi
 
+from napari_unet_seg.core._plain_values import PlainValues
 from napari_unet_seg.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _NM2_PER_UM2 = 1e6
 
 
 @dataclass(frozen=True)
-class ObjectSettings:
+class ObjectSettings(PlainValues):
     """How probabilities become objects; sizes and distances are on the image's own pixel grid.
 
     Parameters
@@ -49,6 +50,8 @@ class ObjectSettings:
         0 never cuts; otherwise an object is cut where its neck is thinner than this fraction of the thinner
         of the two bodies that it joins (0.5: half as thick). 1 cuts at every waist.
     """
+
+    KIND: ClassVar[str] = "object settings"
 
     threshold: float = 0.5
     min_size_px: int = 20
@@ -71,26 +74,6 @@ class ObjectSettings:
             size = getattr(self, name)
             if size is not None and not 0 <= size < math.inf:
                 raise InputError(f"{name} is {size}: choose 0 (keep everything) or more.")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> ObjectSettings:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        InputError
-            A field is unknown, or has an impossible value.
-        """
-        try:
-            return cls(**fields)
-        except TypeError as error:
-            raise InputError(
-                f"The object settings {fields!r} are not ones that this version knows."
-            ) from error
 
     def smallest_px(self, pixel_size_nm: float | tuple[float, ...] | None = None) -> float:
         """Smallest area that is kept, in pixels, for pixels of this size (nm, or (…, Y, X) nm)."""
