@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +66,23 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return Ran(code, captured.out, captured.err)
 
     return run_command
+
+
+def run_and_press_ctrl_c(*arguments: object, once: Callable[[str], bool]) -> Ran:
+    """Run a command line in a process of its own and press Ctrl-C once stderr has said such a line."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "napari_unet_seg", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    assert child.stderr is not None
+    said = next((line for line in child.stderr if once(line)), None)
+    assert said is not None, "it ended before there was anything to interrupt"
+    child.send_signal(signal.SIGINT)
+    printed, complaints = child.communicate(timeout=120)
+    return Ran(child.returncode, printed, complaints)
 
 
 def squares() -> np.ndarray:

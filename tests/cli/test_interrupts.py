@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.cli.conftest import Run, bright_squares, write
+from tests.cli.conftest import Run, bright_squares, run_and_press_ctrl_c, write
 
 from napari_unet_seg._cli import _predict_run
 from napari_unet_seg._cli._progress import first_interrupt_asks_to_stop
@@ -20,22 +19,11 @@ from napari_unet_seg._cli._progress import first_interrupt_asks_to_stop
 def test_ctrl_c_in_predict_leaves_nothing(model: Path, tmp_path: Path) -> None:
     stack = write(tmp_path / "stack.tif", np.stack([bright_squares()] * 3000), metadata={"axes": "ZYX"})
     arguments = ("--out", tmp_path / "o.tif", "--probabilities", tmp_path / "p.tif", "--tile", "2", "--tta")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "napari_unet_seg", "predict", stack, "--model", model, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
+    ran = run_and_press_ctrl_c(
+        "predict", stack, "--model", model, *arguments, once=lambda line: "Running on" in line
     )
-    assert child.stderr is not None
-    for line in child.stderr:
-        if "Running on" in line:
-            break
-    child.send_signal(signal.SIGINT)
-    printed, complaints = child.communicate(timeout=120)
-    assert child.returncode == 130, complaints
-    assert printed == ""
-    assert complaints.splitlines()[-1] == "Cancelled: nothing was written."
+    assert (ran.code, ran.out) == (130, ""), ran.err
+    assert ran.last_line == "Cancelled: nothing was written."
     assert [path.name for path in tmp_path.iterdir()] == ["stack.tif"]
 
 

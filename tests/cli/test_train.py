@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.cli.conftest import Run, bright_squares, make_bright_model, squares, write
+from tests.cli.conftest import Run, bright_squares, make_bright_model, run_and_press_ctrl_c, squares, write
 
 from napari_unet_seg.core.models import load_model
 
@@ -156,23 +154,11 @@ def test_ctrl_c_keeps_the_best_model_and_resume_goes_on(
     out = tmp_path / "m.safetensors"
     options = ("--preset", "quick", "--width", "2", "--steps", "100000")
     arguments = [str(a) for a in ("train", "--images", image, "--labels", labels, "--out", out, *options)]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "napari_unet_seg", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
+    ran = run_and_press_ctrl_c(
+        *arguments, once=lambda line: line.startswith("step ") and not line.startswith("step 0")
     )
-    assert child.stderr is not None
-    for line in child.stderr:
-        if line.startswith("step ") and not line.startswith("step 0"):
-            break
-    child.send_signal(signal.SIGINT)
-    printed, complaints = child.communicate(timeout=120)
-    assert child.returncode == 130, complaints
-    assert printed == ""
-    assert complaints.splitlines()[-1].startswith("Stopped: the best model so far is in")
-    assert "Traceback" not in complaints
+    assert (ran.code, ran.out) == (130, ""), ran.err
+    assert ran.says("Stopped: the best model so far is in")
     reached = load_model(out).history[-1]["steps"]
     assert reached >= 1
     assert (tmp_path / "m.checkpoint").exists()
