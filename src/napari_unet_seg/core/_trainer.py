@@ -213,7 +213,8 @@ class Trainer:
         else:
             self.validations_since_best += 1
             self._lower_the_plateau_rate()
-        return ValidationStep(self.step, self.settings.steps, score, is_best, before)
+        best_model = self.best_model() if is_best and self.step else None
+        return ValidationStep(self.step, self.settings.steps, score, is_best, before, best_model)
 
     def model_of_now(self) -> Model:
         """The network as it is, to be used before the next step, with what is known of the model."""

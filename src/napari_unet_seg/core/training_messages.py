@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.errors import UNetSegError
+from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.normalisation import ArrayLike
 from napari_unet_seg.core.predict_settings import PredictSettings
 from napari_unet_seg.core.prediction import Prediction
@@ -49,6 +50,8 @@ class ValidationStep:
         These weights are the ones to keep so far.
     before
         Score of the starting model on the same tiles, which can change when new annotations come in.
+    best
+        The model to keep so far, when it is a new one: a copy, for who wants to write it down.
     """
 
     step: int
@@ -56,6 +59,7 @@ class ValidationStep:
     score: Score
     is_best: bool
     before: Score
+    best: Model | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
