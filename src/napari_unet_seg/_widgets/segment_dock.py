@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QPushButton, Q
 from napari_unet_seg import _layers
 from napari_unet_seg._jobs import Job, sentence, start
 from napari_unet_seg._layers import LayerImage, Where
+from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._widgets.job_row import JobRow, Progress
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.more_section import MoreSection
@@ -124,6 +125,7 @@ class SegmentDock(QWidget):
         self.button.clicked.connect(self.segment)
         self.table_button.clicked.connect(self._ask_for_table)
         self.script_button.clicked.connect(self._copy_script)
+        NEWS.changed.connect(self._choose_new_model)
 
     def reset_choices(self, event: Any = None) -> None:  # noqa: ARG002 - napari calls it when layers change
         """Offer the image layers that there are now."""
@@ -232,6 +234,11 @@ class SegmentDock(QWidget):
         self._offer_channels()
         self._show_state()
         self._warm_up()
+
+    def _choose_new_model(self, name: str, viewer: Any) -> None:
+        """One was saved or put back in a dock of this viewer; the list has it already."""
+        if viewer is _layers.behind_proxy(self._viewer):
+            self.model.choose(name)
 
     def _take_place(self) -> None:
         if self.where.place == "rectangle" and self._shapes() is None and self.image.layer is not None:

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet_seg._layers import METADATA, LayerImage
+from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._widgets.message import wrapped_label
 from napari_unet_seg.core.errors import InputError, ModelFileError
 from napari_unet_seg.core.model_store import SUFFIX, ModelInfo, list_models, read_info
@@ -115,6 +116,7 @@ class ModelRow(QWidget):
         column.addWidget(self.said)
         self.models.currentIndexChanged.connect(self._change)
         self.file_button.clicked.connect(self._choose_file)
+        NEWS.changed.connect(self.reload)
         self.reload()
 
     @property
@@ -122,7 +124,7 @@ class ModelRow(QWidget):
         """The chosen model, or None."""
         return self.models.currentData()  # type: ignore[no-any-return]
 
-    def reload(self) -> None:
+    def reload(self, *_news: Any) -> None:
         """Offer the models that there are now; the choice is kept."""
         chosen = self.info
         from_files = [info for info in self._all() if info.source == "file"]
@@ -132,7 +134,8 @@ class ModelRow(QWidget):
                 self.models.addItem(info.name if info.source == "bundled" else f"{info.name} (yours)", info)
             if chosen is not None:
                 self.choose(chosen.name)
-        self._change()
+        if self.info != chosen:
+            self._change()
 
     def choose(self, name: str) -> None:
         """Choose a model by its name, if it is there; your own before a bundled one."""
