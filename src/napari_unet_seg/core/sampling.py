@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet_seg.core.augmentation import AugmentSettings, Floats, Patch, Sample, Shape, sample_patch
+from napari_unet_seg.core.augment_settings import AugmentSettings
+from napari_unet_seg.core.augmentation import sample_patch
 from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.patches import Floats, Patch, Sample, Shape
 
 
 @dataclass(frozen=True)
