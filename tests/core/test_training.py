@@ -27,6 +27,7 @@ from napari_unet_seg.core.augmentation import AugmentSettings
 from napari_unet_seg.core.checkpoint import load_checkpoint
 from napari_unet_seg.core.errors import InputError, ModelFileError, TrainingDivergedError
 from napari_unet_seg.core.models import new_model
+from napari_unet_seg.core.prediction import PredictSettings
 from napari_unet_seg.core.steps import STOP, Note, Stopwatch, run_to_end, timed
 from napari_unet_seg.core.training import (
     AnnotationsTaken,
@@ -43,6 +44,7 @@ from napari_unet_seg.core.training import (
     training_steps,
 )
 from napari_unet_seg.core.training_data import prepare
+from napari_unet_seg.core.weight_map import WeightSettings
 
 
 def test_it_learns_to_segment_discs() -> None:
@@ -375,3 +377,59 @@ def test_the_paper_preset_is_the_papers() -> None:
 def test_impossible_settings_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         TrainSettings(**fields)
+
+
+def test_stop_ends_a_preview_too() -> None:
+    steps = training_steps(new_model(TINY), [discs()], QUICK)
+    while not isinstance(next(steps), TrainStep):
+        pass
+    large = np.zeros((600, 600), np.float32)
+    large[::2] = 1
+    step = steps.send(PreviewRequest(large, PredictSettings(tile_px=64)))
+    assert step == TileStep("preview", 1, 100)
+    seen = [steps.send(STOP)]
+    seen += list(steps)
+    assert not any(isinstance(step, PreviewDone) for step in seen)
+    assert not any(isinstance(step, TileStep) and step.of == "preview" for step in seen)
+
+
+def test_a_model_is_taken_by_its_name_and_one_annotation_by_itself() -> None:
+    new_model(TINY).save("mine")
+    model = fine_tune("mine", discs(), replace(QUICK, steps=1))
+    assert model.history[-1]["from"] == "mine"
+
+
+def test_a_fine_tuned_model_says_what_it_was_made_from() -> None:
+    info = {"description": "Nuclei", "licence": "CC0", "credit": "Somebody's data", "name": "nuclei"}
+    base = new_model(TINY, history=({"steps": 1},), **info)
+    model = fine_tune(base, discs(), replace(QUICK, steps=1))
+    n_objects = len(np.unique(discs().labels)) - 1
+    assert model.info.description == f"Fine-tuned from 'nuclei' on {n_objects} objects"
+    assert model.info.licence == "As that of 'nuclei': CC0"
+    assert model.info.credit == "Somebody's data"
+    again = fine_tune(model, discs(), replace(QUICK, steps=1))
+    assert again.info.licence == model.info.licence
+    trained = fine_tune(new_model(TINY, **info), discs(), replace(QUICK, steps=1))
+    assert (trained.info.description, trained.info.licence) == (f"Trained on {n_objects} objects", "CC0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (TrainSettings(), "border only"),
+        (TrainSettings.paper(), "paper"),
+        (TrainSettings(weights=WeightSettings.fiji()), "fiji"),
+        (TrainSettings(weights=WeightSettings.fiji(w0=7.0)), "fiji, changed"),
+    ],
+)
+def test_the_history_calls_the_weight_map_what_it_is(settings: TrainSettings, name: str) -> None:
+    small = replace(settings, steps=1, batch_size=1, patch_px=16, device="cpu")
+    model = fine_tune(new_model(TINY), discs(), small)
+    assert model.history[-1]["weights"]["name"] == name
+
+
+def test_a_step_says_how_long_it_goes_on_and_how_much_memory_it_takes() -> None:
+    seen, _ = collect(training_steps(new_model(TINY), discs(), QUICK))
+    steps = [step for step in seen if isinstance(step, TrainStep)]
+    assert steps[-1].seconds_left == 0 < steps[0].seconds_left
+    assert steps[0].memory_bytes is None or steps[0].memory_bytes > 10**7

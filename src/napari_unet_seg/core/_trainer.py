@@ -230,11 +230,10 @@ class Trainer:
 
     def best_model(self) -> Model:
         """Return the best weights met, at first the starting ones, with this training in the history."""
-        info = self.model.info
         result = self.model.copy(
             history=(*self.model.history, self._history_entry()),
             description=self._description(),
-            licence=f"As that of '{info.name}': {info.licence}" if info.licence else "",
+            licence=self._licence(),
             object_diameter_px=self.model.object_diameter_px or self.data.object_diameter_px,
             pixel_size_nm=self.model.pixel_size_nm or self.data.pixel_size_nm,
             source="memory",
@@ -365,6 +364,13 @@ class Trainer:
         if limit_s is None:
             return 0.0
         return min(1.0, self._stopwatch.seconds / max(1e-3, limit_s - self.validation_s))
+
+    def _licence(self) -> str:
+        """That of the starting model, by name: what was painted since is not under it."""
+        info = self.model.info
+        if not info.licence or not info.history or info.licence.startswith("As that of"):
+            return info.licence
+        return f"As that of '{info.name}': {info.licence}"
 
     def _description(self) -> str:
         """What the model was made from."""
