@@ -349,6 +349,12 @@ def unused_name(viewer: Any, base: str) -> str:
     return name
 
 
+def is_made_here(image_layer: Any) -> bool:
+    """Whether an image layer is one of ours, such as probabilities or a weight map, not one that was opened."""
+    said = image_layer.metadata.get(METADATA)
+    return said is not None and "path" not in said
+
+
 def behind_proxy(thing: Any) -> Any:
     """What is behind the proxy that napari hands to plugins."""
     return getattr(thing, "__wrapped__", thing)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 
 from napari_unet_seg._layers import (
+    METADATA,
     Part,
     add_prediction,
     box_of,
+    is_made_here,
     placement,
     plane_in_view,
     read_image,
@@ -210,3 +212,11 @@ def test_a_prediction_of_another_image_is_refused(
     prediction = predict(squares, bright_model, PredictSettings(pixel_size_nm=10))
     with pytest.raises(InputError, match="3×64×80 but image 'em' is 2×64×80"):
         add_prediction(viewer, prediction, like=layer)
+
+
+def test_an_image_that_was_opened_is_told_from_one_that_was_made(viewer: ViewerModel) -> None:
+    opened = add(viewer, (4, 5), metadata={METADATA: {"path": "em.tif", "opened": {}}})
+    made = add(viewer, (4, 5), metadata={METADATA: {}})
+    assert not is_made_here(opened)
+    assert not is_made_here(add(viewer, (4, 5)))
+    assert is_made_here(made)

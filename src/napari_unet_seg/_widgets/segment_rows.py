@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet_seg._layers import METADATA, LayerImage
+from napari_unet_seg._layers import LayerImage, is_made_here
 from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._widgets.message import wrapped_label
 from napari_unet_seg.core.errors import InputError, ModelFileError
@@ -64,7 +64,7 @@ class ImageRow(QWidget):
     def offer(self, layers: list[Any], preferred: Any) -> None:
         """Offer these layers, and choose a new one; else the choice is kept, else it is the preferred one."""
         known = [self.layers.itemData(index) for index in range(self.layers.count())]
-        new = [layer for layer in layers if layer not in known and METADATA not in layer.metadata]
+        new = [layer for layer in layers if layer not in known and not is_made_here(layer)]
         wanted = [*(new if known else []), self.layer, preferred]
         kept = next((layer for layer in wanted if layer in layers), None)
         with QSignalBlocker(self.layers):
