@@ -166,9 +166,10 @@ def find_or_open_image(viewer: Any, notes: AnnotationNotes) -> Any:
     if image is None:
         return None
     fitting = _layers_that_fit(viewer.layers, notes.shape)
-    named = next((layer for layer in fitting if layer.name == image.name), None)
-    if named is not None:
-        return named
+    same = [layer for layer in fitting if _is_same(image, _image_notes(layer))]
+    named = [layer for layer in same or fitting if layer.name == image.name]
+    if same or named:
+        return (named or same)[0]
     try:
         opened = _opened_again(viewer, image)
     except InputError as error:
@@ -196,6 +197,11 @@ def _by_napari(open_it: Any) -> list[Any]:
         return list(open_it() or ())
     except Exception as error:  # readers of other plugins raise what they like
         raise InputError(f"{type(error).__name__}: {error}") from error
+
+
+def _is_same(image: ImageNotes, other: ImageNotes) -> bool:
+    """Whether both come from the same part of the same file."""
+    return image.path is not None and (image.path, image.opened) == (other.path, other.opened)
 
 
 def _layers_that_fit(layers: Any, shape: tuple[int, ...]) -> list[Any]:

@@ -19,7 +19,7 @@ from napari_unet_seg._annotation_layer import empty_labels
 from napari_unet_seg._layers import Index
 from napari_unet_seg.core._folder_lock import is_in_use
 from napari_unet_seg.core.errors import InputError
-from napari_unet_seg.core.journal import LABELS, Recorded
+from napari_unet_seg.core.journal import LABELS, Recorded, patch_of
 from napari_unet_seg.core.model_store import NOT_IN_NAMES, saved_path
 from napari_unet_seg.core.project import (
     Project,
@@ -163,7 +163,7 @@ def discard(recovery: Recovery) -> None:
     OutputError
         Something of it is still there, or another program uses it.
     """
-    session = Project(recovery.session)
+    session = ended_session(recovery.session)
     try:
         if recovery.is_in_project:
             session.continue_in(None)
@@ -173,6 +173,19 @@ def discard(recovery: Recovery) -> None:
         session.close()
     if look_into(recovery.session, recovery.session) is None:
         _remove_session(recovery.session)
+
+
+def ended_session(folder: Path) -> Project:
+    """Have the folder of a session to oneself.
+
+    Raises
+    ------
+    InputError
+        Another program has restored or discarded it, or is about to.
+    """
+    if not is_project(folder):
+        raise InputError("This work is not there any more: another window has restored or discarded it.")
+    return Project(folder)
 
 
 def remove_found(recovery: Recovery) -> None:
@@ -282,7 +295,9 @@ def _array(recorded: Recorded, part: str, name: str) -> NDArray[Any]:
     dtype = recorded.plane(planes[0], part).dtype if planes else recorded.dtype
     array = empty_labels(recorded.shape, name, dtype)
     for plane in planes:
-        array[plane] = recorded.plane(plane, part)
+        patch = patch_of(plane, recorded.plane(plane, part))
+        if patch is not None:  # only where something is does it take memory
+            array[plane][patch.box] = patch.values
     return array
 
 

@@ -11,7 +11,6 @@ import contextlib
 import os
 import secrets
 import time
-import weakref
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +30,7 @@ from napari_unet_seg._recoverable import (
     ReadRecovery,
     Recovery,
     discard,
+    ended_session,
     look_into,
     read_recovery,
     recoverable,
@@ -272,18 +272,18 @@ class Recorder(QObject):  # type: ignore[misc]
         if self._put_back_failures():
             return
         self._problem, self._saved_s = "", time.monotonic()
-        if not self._writer.is_busy:
-            self._leaving = [recording for recording in self._leaving if recording.is_unsaved]
-            self._trainings = [one for one in self._trainings if one.is_unsaved or not one.is_settled]
         self.changed.emit()
 
     def _put_back_failures(self) -> bool:
-        """Whether there were any."""
+        """Whether there were any; forget what needs no more writing."""
         failures = self._writer.take_failures()
         for failure in failures:
             failure.task.put_back()
         if failures:
             self._say(_sentence(failures[0].error))
+        if not self._writer.is_busy:
+            self._leaving = [recording for recording in self._leaving if recording.is_unsaved]
+            self._trainings = [one for one in self._trainings if one.is_unsaved or not one.is_settled]
         return bool(failures)
 
     def _say(self, problem: str) -> None:
@@ -297,10 +297,10 @@ class Recorder(QObject):  # type: ignore[misc]
         until_s = time.monotonic() + _LONGEST_FLUSH_S
         self._writer.wait(_LONGEST_FLUSH_S)
         self._put_back_failures()
+        self._problem = ""
         self._find_layers()
         for recording in self._recordings.values():
             recording.notice()
-        self._problem = ""
         self._write(is_last=is_last)
         is_written = self._writer.wait(max(0.0, until_s - time.monotonic()))
         return not self._put_back_failures() and is_written and not self._problem
@@ -313,6 +313,7 @@ class Recorder(QObject):  # type: ignore[misc]
         self._timer.stop()
         self._viewer.layers.events.inserted.disconnect(self._note_insertion)
         self._viewer.layers.events.removing.disconnect(self._note_removal)
+        _recorders.discard(self)
         self.flush(is_last=True)
         for recording in self._recordings.values():
             recording.close()
@@ -395,7 +396,7 @@ class Recorder(QObject):  # type: ignore[misc]
         if self._session is not None and session == self._session.path:
             yield
             return
-        held = Project(session)
+        held = ended_session(session)
         try:
             yield
             held.continue_in(None)
@@ -452,11 +453,12 @@ class Recorder(QObject):  # type: ignore[misc]
             remove_found(recovery)
 
 
-_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+_recorders: set[Recorder] = set()
+"""Those that are not closed yet: the end of the window or of the program closes them."""
 
 
 def recorder_of(viewer: Any) -> Recorder:
-    """The recorder of a viewer, made when it has none; it lives as long as the window."""
+    """The recorder of a viewer, made when it has none; the end of its window closes it."""
     viewer = behind_proxy(viewer)
     for recorder in _recorders:
         if recorder.serves(viewer):

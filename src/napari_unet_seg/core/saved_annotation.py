@@ -23,7 +23,7 @@ from napari_unet_seg.core._plain_files import read_json, write_json
 from napari_unet_seg.core.annotation import DEFAULT_AXES
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.image_files import write_labels
-from napari_unet_seg.core.journal import Journal, Recorded, read_journal
+from napari_unet_seg.core.journal import Journal, Recorded, patch_of, read_journal
 
 PREDICTED = "predicted"
 """The part of a journal with the prediction that the labels are a correction of."""
@@ -193,13 +193,19 @@ class SavedAnnotation:
         if found is None:
             return Extent(0, 0, is_empty=not notes.has_marks)
         ids: set[int] = set()
-        n_planes, is_changed = 0, TOUCHED in found.parts
+        n_planes, is_corrected = 0, False
         for plane in {*found.planes(), *found.planes(PREDICTED)}:
             labels = found.plane(plane)
-            n_planes += bool(labels.any())
-            is_changed = is_changed or bool((labels != found.plane(plane, PREDICTED)).any())
-            ids.update(np.unique(labels[labels >= notes.first_object_id]).tolist())
-        return Extent(len(ids), n_planes, is_empty=not (is_changed or notes.has_marks))
+            if PREDICTED in found.parts:
+                is_corrected = is_corrected or bool((labels != found.plane(plane, PREDICTED)).any())
+            patch = patch_of(plane, labels)
+            if patch is not None:
+                n_planes += 1
+                ids.update(np.unique(patch.values).tolist())
+        n_objects = sum(label >= notes.first_object_id for label in ids)
+        is_painted = is_corrected if PREDICTED in found.parts else n_planes > 0
+        is_touched = TOUCHED in found.parts
+        return Extent(n_objects, n_planes, is_empty=not (is_painted or is_touched or notes.has_marks))
 
     @property
     def is_certainly_empty(self) -> bool:
