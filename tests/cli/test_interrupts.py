@@ -54,12 +54,13 @@ def test_ctrl_c_while_options_are_read_is_130(run: Run, monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl-C alone there")
-def test_the_first_ctrl_c_is_a_wish_and_the_second_interrupts() -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_ctrl_c_is_a_wish_and_the_second_interrupts(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
     with first_interrupt_asks_to_stop() as wish:
         assert not wish.is_asked
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         assert wish.is_asked
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Final, Self
 
@@ -51,7 +52,11 @@ class ProgressBar:
         now = time.monotonic()
         if self._is_log and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            say(f"{what}: {done} of {total} {self._unit}")
+            say(f"{what}: {done} of {total} {self._unit}{self._time_left()}")
+
+    def _time_left(self) -> str:
+        left_s = self._bar.tasks[0].time_remaining
+        return "" if left_s is None else f", {timedelta(seconds=round(left_s))} left"
 
     def note(self, sentence: str) -> None:
         """Say something above the bar."""
@@ -67,7 +72,10 @@ class StopWish:
 
 @contextmanager
 def first_interrupt_asks_to_stop() -> Iterator[StopWish]:
-    """The first Ctrl-C sets a flag, as an exception would end a generator; the second interrupts."""
+    """The first Ctrl-C sets a flag, as an exception would end a generator; the second interrupts.
+
+    SIGTERM does the same: it is how a cluster ends a job whose time is over.
+    """
     wish = StopWish()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -78,8 +86,9 @@ def first_interrupt_asks_to_stop() -> Iterator[StopWish]:
     if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
         yield wish
         return
-    before = signal.signal(signal.SIGINT, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield wish
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
