@@ -1,0 +1,120 @@
+"""A program that annotates and trains is killed: it may lose its last seconds of painting, and no model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from numpy.typing import NDArray
+from pytestqt.qtbot import QtBot
+from tests.viewer.killed_session import BRUSH_PX, SHAPE
+
+from napari_unet_seg._annotation_layer import new_annotation_layer
+from napari_unet_seg._recovery import recorder_of, recoverable, restore
+from napari_unet_seg.core.models import load_model
+
+PROGRAM = Path(__file__).with_name("killed_session.py")
+AT_MOST_LOST_S = 10.0
+STARTS_WITHIN_S = 240.0
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="only POSIX kills like this")
+
+
+def killed(seed: int, after_s: float, *, slow: bool, tmp_path: Path) -> tuple[list[dict[str, Any]], float]:
+    """What a session has said until it was killed, and when that was."""
+    said = tmp_path / f"said-{seed}.jsonl"
+    command = [sys.executable, str(PROGRAM), str(seed), *(["slow"] if slow else [])]
+    with said.open("wb") as out:
+        child = subprocess.Popen(command, stdout=out, env={**os.environ, "QT_QPA_PLATFORM": "offscreen"})
+        try:
+            wait_for_line(said, child)
+            time.sleep(after_s)
+            assert child.poll() is None, "it ended by itself"
+        finally:
+            child.kill()
+            killed_s = time.time()
+            child.wait()
+    lines = []
+    for line in said.read_text().splitlines():
+        with contextlib.suppress(ValueError):  # the last one may be cut off
+            lines.append(json.loads(line))
+    return lines, killed_s
+
+
+def wait_for_line(path: Path, child: subprocess.Popen[bytes]) -> None:
+    until_s = time.monotonic() + STARTS_WITHIN_S
+    while b'"place"' not in path.read_bytes():
+        assert child.poll() is None, "it ended by itself"
+        assert time.monotonic() < until_s, "it did not start"
+        time.sleep(0.05)
+
+
+def newest_stroke_restored(lines: list[dict[str, Any]], restored: NDArray[Any]) -> int:
+    """How many of the strokes are in what was restored: they are painted again and compared.
+
+    Strokes are noticed a little apart, so each pixel may be of a moment of its own: the earliest counts.
+    """
+    viewer = ViewerModel()
+    layer = new_annotation_layer(viewer, viewer.add_image(np.zeros(SHAPE, np.uint8)))
+    layer.brush_size = BRUSH_PX
+    newest = np.where(layer.data == restored, 0, -1)
+    strokes = [line for line in lines if "place" in line or "undo" in line]
+    for number, line in enumerate(strokes, 1):
+        if "undo" in line:
+            layer.undo()
+        else:
+            viewer.dims.set_point(0, line["place"][0])
+            layer.paint(line["place"], line["label"])
+        newest[layer.data == restored] = number
+    assert newest.min() >= 0, "what was restored was never painted"
+    return int(newest.min())
+
+
+def check(lines: list[dict[str, Any]], killed_s: float) -> float:
+    """Bring back what the session left, and return how many seconds of painting are lost."""
+    (found,) = recoverable()
+    viewer = ViewerModel()
+    restored = restore(viewer, found)
+    recorder_of(viewer).close()
+    (layer,) = restored.layers
+    n_kept = newest_stroke_restored(lines, layer.data)
+    strokes = [line for line in lines if "place" in line or "undo" in line]
+    lost_s = killed_s - strokes[n_kept]["time"] if n_kept < len(strokes) else 0.0
+    assert lost_s <= AT_MOST_LOST_S
+    bests = [line for line in lines if "best_step" in line and line["time"] < killed_s - AT_MOST_LOST_S]
+    if bests or restored.models:
+        (name,) = restored.models
+        model = load_model(name)
+        assert not bests or model.history[-1]["best_step"] >= bests[-1]["best_step"]
+    return lost_s
+
+
+@pytest.mark.parametrize(("seed", "slow"), [(0, False), (1, True)])
+def test_a_killed_session_loses_seconds_at_most(seed: int, slow: bool, tmp_path: Path, qtbot: QtBot) -> None:
+    lines, killed_s = killed(seed, np.random.default_rng(seed).uniform(2, 5), slow=slow, tmp_path=tmp_path)
+    check(lines, killed_s)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(20))
+def test_twenty_killed_sessions_lose_ten_seconds_at_most(
+    seed: int, tmp_path: Path, qtbot: QtBot, record_property: Callable[[str, object], None]
+) -> None:
+    after_s = np.random.default_rng(100 + seed).uniform(11, 25)
+    lines, killed_s = killed(100 + seed, after_s, slow=seed % 2 == 1, tmp_path=tmp_path)
+    lost_s = check(lines, killed_s)
+    n_bests = sum("best_step" in line for line in lines)
+    record_property("killed_after_s", round(after_s, 1))
+    record_property("painting_lost_s", round(lost_s, 2))
+    record_property("best_models_met", n_bests)
