@@ -314,13 +314,24 @@ def test_probabilities_can_be_written_into_a_file_or_not_kept(tmp_path: Path) ->
     np.testing.assert_array_equal(labels_only.labels, kept.labels)
 
 
-def test_an_array_of_another_shape_for_probabilities_is_refused() -> None:
-    with pytest.raises(InputError, match="must be float32"):
-        next(
-            prediction_steps(
-                picture(20, 21), random_model(), probabilities_out=np.zeros((2, 20, 20), np.float32)
-            )
-        )
+def test_labels_can_be_written_into_a_file(tmp_path: Path) -> None:
+    stack, model = picture(3, 20, 21), random_model()
+    file = np.memmap(tmp_path / "l.raw", np.int32, "w+", shape=stack.shape)
+    _, into_file = drain(prediction_steps(stack, model, labels_out=file))
+    assert into_file.labels is file
+    np.testing.assert_array_equal(file, predict(stack, model).labels)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"probabilities_out": np.zeros((2, 20, 20), np.float32)}, "must be float32"),
+        ({"labels_out": np.zeros((20, 21), np.uint16)}, "must be int32"),
+    ],
+)
+def test_an_array_of_another_kind_for_the_result_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        next(prediction_steps(picture(20, 21), random_model(), **given))
 
 
 @pytest.fixture

@@ -179,6 +179,7 @@ def prediction_steps(
     *,
     keep_probabilities: bool = True,
     probabilities_out: Floats | None = None,
+    labels_out: npt.NDArray[np.int32] | None = None,
     region: Box | None = None,
 ) -> Generator[PredictionStep, Stop | None, Prediction]:
     """Segment an image step by step; send `STOP` to end early with what there is.
@@ -191,6 +192,8 @@ def prediction_steps(
         False: the result holds labels only, and memory one plane of probabilities at a time.
     probabilities_out
         (classes, [T, Z,] Y, X) float32 to be filled, such as a memory map, instead of a new array.
+    labels_out
+        The same for the labels: ([T, Z,] Y, X) int32, all 0.
     region
         Rows and columns of each plane to segment, as part of it: statistics, tiles and context are those of
         the whole plane, only tiles that reach the region run, and labels are 0 outside.
@@ -209,7 +212,7 @@ def prediction_steps(
         image, load_model(model) if isinstance(model, str) else model, settings or PredictSettings()
     )
     engine = InferenceNetwork(request.model.network, request.device.device)
-    arrays = _Arrays(request, probabilities_out, keep=keep_probabilities)
+    arrays = _Arrays(request, probabilities_out, labels_out, keep=keep_probabilities)
     run = _Run(request, engine, arrays, region or (slice(0, None), slice(0, None)))
     try:
         is_complete = yield from run.steps()
@@ -227,19 +230,24 @@ def warm_up(model: Model, device: str = "auto") -> None:
 class _Arrays:
     """Where a run writes: labels of all planes, and probabilities of all or of the current one."""
 
-    def __init__(self, request: Request, out: Floats | None, *, keep: bool) -> None:
+    def __init__(
+        self,
+        request: Request,
+        out: Floats | None,
+        labels_out: npt.NDArray[np.int32] | None,
+        *,
+        keep: bool,
+    ) -> None:
         layout = request.layout
         shape = (*layout.plane_counts, *layout.plane_shape)
         n_classes = request.model.architecture.n_classes
         self._plane_shape = (n_classes, *layout.plane_shape)
         self._keeps = keep or out is not None
         kept_shape = (n_classes, *shape) if self._keeps else (n_classes, *(0 for _ in shape))
-        if out is not None and (out.shape != kept_shape or out.dtype != np.float32):
-            raise InputError(
-                f"The array for probabilities is {out.dtype} {out.shape}: it must be float32 {kept_shape}."
-            )
+        _check_out(out, "probabilities", kept_shape, np.float32)
+        _check_out(labels_out, "labels", shape, np.int32)
         try:
-            self.labels: npt.NDArray[np.int32] = np.zeros(shape, np.int32)
+            self.labels = np.zeros(shape, np.int32) if labels_out is None else labels_out
             self.probabilities: Floats = np.zeros(kept_shape, np.float32) if out is None else out
         except MemoryError as error:
             raise OutOfMemoryError(
@@ -394,6 +402,14 @@ class _Run:
             return True
         self._notes.append(message)
         return (yield Note(message)) is not STOP
+
+
+def _check_out(
+    out: npt.NDArray[Any] | None, name: str, shape: tuple[int, ...], dtype: type[np.float32 | np.int32]
+) -> None:
+    if out is not None and (out.shape != shape or out.dtype != dtype):
+        wanted = f"{np.dtype(dtype)} {shape}"
+        raise InputError(f"The array for {name} is {out.dtype} {out.shape}: it must be {wanted}.")
 
 
 def _in_memory(plane: PlaneView) -> ArrayLike:
