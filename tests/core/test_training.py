@@ -240,6 +240,11 @@ def test_cosine_goes_from_the_first_to_the_last_rate_after_a_warm_up() -> None:
     assert rates[60] == pytest.approx(0.5e-3, rel=0.01)
 
 
+def test_a_short_training_is_not_all_warm_up() -> None:
+    settings = TrainSettings.thorough(steps=60)
+    assert max(learning_rate(step, settings) for step in range(60)) == settings.learning_rate
+
+
 def test_a_loss_gone_nan_stops_with_a_sentence_and_keeps_the_last_good_weights() -> None:
     settings = replace(QUICK, optimizer="sgd", learning_rate=1e30, steps=50, validate_every=100)
     with pytest.raises(TrainingDivergedError, match="smaller learning rate") as caught:

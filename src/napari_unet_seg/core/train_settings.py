@@ -42,7 +42,7 @@ class TrainSettings:
         By name. The learning rate goes from `learning_rate` to `final_learning_rate`: along half a cosine, by
         halving whenever `patience // 2` validations brought nothing ("plateau"), or not at all.
     warmup_steps
-        Steps over which the learning rate rises linearly from 0.
+        Steps over which the learning rate rises linearly from 0; a tenth of `steps` at most.
     momentum, weight_decay
         For SGD; for AdamW.
     weights
@@ -157,11 +157,12 @@ def learning_rate(step: int, settings: TrainSettings, *, time_share: float = 0.0
     time_share
         How much of `settings.time_limit_s` is over, from 0 to 1.
     """
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / (settings.warmup_steps + 1)
+    warmup_steps = min(settings.warmup_steps, settings.steps // 10)  # a short training is not all warm-up
+    if step < warmup_steps:
+        return settings.learning_rate * (step + 1) / (warmup_steps + 1)
     if settings.schedule != "cosine":
         return settings.learning_rate
-    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    progress = (step - warmup_steps) / max(1, settings.steps - warmup_steps)
     progress = min(1.0, max(progress, time_share))
     final = min(settings.final_learning_rate, settings.learning_rate)
     return final + (settings.learning_rate - final) * 0.5 * (1 + math.cos(math.pi * progress))
