@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tests.core.training_cases import QUICK, TINY, discs, scribbled, sending
 
-from napari_unet_seg.core import _training_planes, training_data
+from napari_unet_seg.core import _training_planes, training, training_data
 from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.architecture import Architecture
@@ -23,6 +24,7 @@ from napari_unet_seg.core.training import (
     TrainSettings,
     TrainStep,
     ValidationStep,
+    fine_tune,
     training_steps,
 )
 from napari_unet_seg.core.training_data import TrainingData, TrainingSource, prepare
@@ -143,6 +145,15 @@ def test_what_is_no_longer_annotated_is_no_longer_scored() -> None:
     kept[rows.min() : rows.max() + 1, columns.min() : columns.mean().astype(int)] = False
     data = source.renewed([Annotation(annotation.image, annotation.labels, kept)])
     assert n_scored(data) == np.count_nonzero(kept & ~is_learned)
+
+
+def test_when_nothing_of_what_was_held_out_is_left_copies_are_scored() -> None:
+    annotation = grid_of_discs()
+    source = source_of(annotation)
+    is_learned = learned(source.data, annotation.labels.shape)
+    data = source.renewed([Annotation(annotation.image, annotation.labels, is_learned)])
+    assert "varied copies" in data.scored_on
+    assert n_scored(data) > 0
 
 
 def test_of_four_planes_one_is_held_out_with_both_classes() -> None:
@@ -270,7 +281,29 @@ def test_scores_on_other_tiles_are_taken_again_before_they_are_compared() -> Non
     assert model.history[-1]["score_before"]["value"] == validations[-1].before.value
 
 
-def test_a_score_never_falls_below_that_of_the_start_however_likely_the_rest() -> None:
-    low, high = Score(0.5, "a", "b", 0.9), Score(0.6, "a", "b", 0.1)
-    assert is_better(high, low)
-    assert not is_better(low, high)
+def test_what_differs_by_less_than_an_object_is_told_apart_by_likelihood() -> None:
+    low, high = Score(0.90, "a", "b", 0.9, 0.05), Score(0.91, "a", "b", 0.1, 0.05)
+    assert is_better(low, high)
+    assert is_better(replace(high, value=0.96), low)
+    assert is_better(replace(high, resolution=0.002), replace(low, resolution=0.002))
+
+
+@pytest.mark.parametrize(("n_objects", "resolution"), [(4, 0.05), (25, 1 / 25), (900, 0.002)])
+def test_the_resolution_of_a_score_is_one_object(n_objects: int, resolution: float) -> None:
+    annotation = grid_of_discs(round(np.sqrt(n_objects)))
+    settings = replace(QUICK, validation_fraction=0.0)
+    assert source_of(annotation, settings=settings).data.score_resolution == resolution
+
+
+def test_a_lower_score_than_that_of_the_start_is_never_kept_however_likely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scores = [Score(0.90, "a", "b", 0.1, 0.05), Score(0.89, "a", "b", 0.9, 0.05)]
+
+    def scoring(*_: object, **__: object) -> Generator[int, None, Score]:
+        yield 0
+        return scores.pop(0)
+
+    monkeypatch.setattr(training, "scoring_steps", scoring)
+    model = fine_tune(new_model(TINY), discs(), replace(QUICK, steps=1))
+    assert model.history[-1]["best_step"] == 0

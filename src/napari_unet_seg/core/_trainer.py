@@ -196,7 +196,7 @@ class Trainer:
             self.best = scored
         if candidate is self.start:
             self.start = scored
-        if self.best.score and self.start.score and not is_better(self.best.score, self.start.score):
+        if self.best.score and not self._may_be_kept(self.best.score, self.start.score):
             self.best = self.start
 
     def take_score(self, score: Score) -> ValidationStep:
@@ -206,7 +206,7 @@ class Trainer:
         if self.start.score is None:
             self.start = Candidate(self.start.weights, 0, score, tiles)
         best, before = self.best.score, self.start.score or score
-        is_best = best is None or (is_better(score, best) and score.value >= before.value)
+        is_best = best is None or (is_better(score, best) and self._may_be_kept(score, before))
         if is_best:
             self.best = Candidate(copy_of_weights(self.network), self.step, score, tiles)
             self.validations_since_best = 0
@@ -327,6 +327,10 @@ class Trainer:
         by_steps = per_step * (self.settings.steps - self.step)
         limit_s = math.inf if self.settings.time_limit_s is None else self.settings.time_limit_s
         return max(0.0, min(by_steps, limit_s - spent))
+
+    def _may_be_kept(self, score: Score, before: Score | None) -> bool:
+        """Whether it is better than the starting model, and its value not lower in the least."""
+        return before is None or (score.value >= before.value and is_better(score, before))
 
     def _lower_the_plateau_rate(self) -> None:
         patience = max(1, (self.settings.patience or 6) // 2)

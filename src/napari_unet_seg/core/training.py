@@ -240,6 +240,7 @@ def _score(
         trainer.model.info,
         data.scored_on,
         with_objects=data.scores_objects,
+        resolution=data.score_resolution,
     )
     while True:
         try:

@@ -26,6 +26,9 @@ from napari_unet_seg.core.weight_map import ClassCounts
 
 VALIDATION_SHARE: Final = 0.1
 """How much time scoring may take of that of the training between two scores."""
+COARSEST_RESOLUTION: Final = 0.05
+FINEST_RESOLUTION: Final = 0.002
+"""What one object changes in a score is taken to be between these."""
 LEAST_COMPLETE: Final = 0.1
 """With a smaller part of complete objects they tell nothing of the others: scribbles."""
 _PASSES_PER_STEP: Final = 3
@@ -48,6 +51,8 @@ class TrainingData:
         In the person's words, what the tiles are.
     scores_objects
         Whether tiles hold whole areas, so that objects can be compared, not only pixels.
+    score_resolution
+        What one object more or less changes in a score.
     input_px, output_px
         Sides of the network's input and output patch.
     n_objects
@@ -61,6 +66,7 @@ class TrainingData:
     tiles_identity: str
     scored_on: str
     scores_objects: bool
+    score_resolution: float
     task: Task
     input_px: int
     output_px: int
@@ -123,20 +129,21 @@ class TrainingSource:
         samples = tuple(
             self._prepared[plane].sample for plane in planes if self._prepared[plane].sample.annotated.any()
         )
-        tiles, scored_on = self._tiles(planes, samples)
+        tiles = self._tiles(planes, samples)
         self.data = TrainingData(
             samples=samples,
-            validation_tiles=tiles,
-            tiles_identity=_identity(tiles),
-            scored_on=scored_on,
+            validation_tiles=tiles.patches,
+            tiles_identity=_identity(tiles.patches),
+            scored_on=tiles.what,
             scores_objects=self._scores_objects,
+            score_resolution=min(COARSEST_RESOLUTION, max(FINEST_RESOLUTION, 1 / max(1, tiles.n_objects))),
             task=self._info.task,
             input_px=self._input_px,
             output_px=output_size(self._input_px, self._info.architecture),
             n_objects=sum(plane.n_objects for plane in planes) if self._info.task == "instances" else 0,
             object_diameter_px=_diameter_px(planes, self._info.task),
             pixel_size_nm=self._pixel_size_nm,
-            notes=_notes(planes, self._given, scored_on, self._info.task),
+            notes=_notes(planes, self._given, tiles.what, self._info.task),
         )
         return self.data
 
@@ -167,32 +174,33 @@ class TrainingSource:
             return before
         return _Prepared(replace(before.sample, annotated=learned), before.counts)
 
-    def _tiles(
-        self, planes: Sequence[TrainingPlane], samples: Sequence[Sample]
-    ) -> tuple[tuple[Patch, ...], str]:
-        """Tiles to score on, and what they are."""
+    def _tiles(self, planes: Sequence[TrainingPlane], samples: Sequence[Sample]) -> _Tiles:
         settings, depth = self._settings, self._info.architecture.depth
-        held_out = self._holding_out.what
-        if self._given:
-            scored = [(plane, plane.annotated) for plane in self._given]
-            scored_on = "validation images"
-        elif held_out:
-            scored = [(plane, self._holding_out.held(plane)) for plane in planes]
-            scored_on = held_out
-        elif settings.validation_fraction == 0:
-            scored = [(plane, plane.annotated) for plane in planes]
-            scored_on = "the training area itself (nothing was held out)"
-        else:
+        scored_on, parts = self._scored_parts(planes)
+        if not parts:
             varied = varied_tiles(samples, AugmentSettings.default(), depth, settings.seed)
-            return tuple(varied), "varied copies of the training area (too small to hold a part out)"
+            return _Tiles(tuple(varied), scored_on, sum(plane.n_objects for plane in planes))
         tiles = [
-            tile
-            for plane, where in scored
-            for tile in cut_tiles(plane, where, self._weights_of(plane), depth)
+            tile for plane, where in parts for tile in cut_tiles(plane, where, self._weights_of(plane), depth)
         ]
         steps_px = settings.batch_size * self._input_px**2 * settings.validate_every
         most_px = VALIDATION_SHARE * _PASSES_PER_STEP * steps_px
-        return few_tiles(tiles, most_px, settings.seed), scored_on
+        n_objects = sum(np.unique(plane.labels[where & (plane.labels > 0)]).size for plane, where in parts)
+        return _Tiles(few_tiles(tiles, most_px, settings.seed), scored_on, n_objects)
+
+    def _scored_parts(
+        self, planes: Sequence[TrainingPlane]
+    ) -> tuple[str, list[tuple[TrainingPlane, NDArray[np.bool_]]]]:
+        """What is scored on, in words, and where it is; no place when only copies can be."""
+        if self._given:
+            return "validation images", [(plane, plane.annotated) for plane in self._given]
+        held_out = [(plane, self._holding_out.held(plane)) for plane in planes]
+        if any(where.any() for _, where in held_out):
+            return self._holding_out.what, held_out
+        if self._settings.validation_fraction == 0:
+            everything = [(plane, plane.annotated) for plane in planes]
+            return "the training area itself (nothing was held out)", everything
+        return "varied copies of the training area (too small to hold a part out)", []
 
     def _weights_of(self, plane: TrainingPlane) -> Floats:
         weights = self._prepared[plane].sample.weights
@@ -205,6 +213,15 @@ class _Prepared:
 
     sample: Sample
     counts: ClassCounts
+
+
+@dataclass(frozen=True, eq=False)
+class _Tiles:
+    """What is scored: the tiles, what they are in words, and how many objects there are to be found."""
+
+    patches: tuple[Patch, ...]
+    what: str
+    n_objects: int
 
 
 def prepare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Final
@@ -38,17 +38,28 @@ class Score:
     likelihood
         Geometric mean of the probability given to the true class: each pixel counts by its weight in the
         loss, each class the same. It still tells two models apart where few objects are all found by both.
+    resolution
+        Values that differ by less say nothing: one object more or less.
     """
 
     value: float
     name: str
     measured_on: str
     likelihood: float = 0.0
+    resolution: float = 1e-6
 
 
 def is_better(score: Score, other: Score) -> bool:
-    """Whether the first of two scores on the same tiles is the better one."""
-    return (score.value, score.likelihood) > (other.value, other.likelihood)
+    """Whether the first of two scores on the same tiles is the better one.
+
+    By value, in steps of the resolution, and by likelihood on the same step: with a handful of objects to
+    score on, the highest of many values is chance.
+    """
+    return _rank(score) > _rank(other)
+
+
+def _rank(score: Score) -> tuple[int, float]:
+    return round(score.value / score.resolution), score.likelihood
 
 
 def scoring_steps(
@@ -58,6 +69,7 @@ def scoring_steps(
     measured_on: str,
     *,
     with_objects: bool,
+    resolution: float = 1e-6,
 ) -> Generator[int, None, Score]:
     """Score a network; yields how many tiles are left, after each.
 
@@ -73,6 +85,8 @@ def scoring_steps(
         In the person's words, what the tiles are.
     with_objects
         Whether objects count besides pixels; for instances in tiles that are annotated for the most part.
+    resolution
+        Of the score.
 
     Returns
     -------
@@ -95,7 +109,7 @@ def scoring_steps(
             continue
         tally.add(probabilities, waiting.popleft(), with_objects=with_objects)
         yield len(waiting)
-    return tally.score(measured_on)
+    return replace(tally.score(measured_on), resolution=resolution)
 
 
 def _probabilities(engine: InferenceNetwork, tile: Patch) -> Floats | None:
