@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -152,6 +152,9 @@ class _Offer(QWidget):
         self.restore.clicked.connect(self.restore_wanted)
         self.discard.clicked.connect(self._discard)
         self._is_certain = False
+        self._doubt = QTimer(self)
+        self._doubt.setSingleShot(True)
+        self._doubt.timeout.connect(partial(self._set_certain, is_certain=False))
         buttons = QHBoxLayout()
         buttons.addWidget(self.restore)
         buttons.addWidget(self.discard)
@@ -171,7 +174,7 @@ class _Offer(QWidget):
             self.discard_wanted.emit()
             return
         self._set_certain(is_certain=True)
-        QTimer.singleShot(_CERTAIN_FOR_MS, self, partial(self._set_certain, is_certain=False))
+        self._doubt.start(_CERTAIN_FOR_MS)
 
     def _set_certain(self, *, is_certain: bool) -> None:
         self._is_certain = is_certain
@@ -259,18 +262,21 @@ def in_words(recovery: Recovery, now: datetime) -> str:
     """What can be brought back, in a sentence."""
     parts = []
     if recovery.annotations:
-        names = " and ".join(dict.fromkeys(f"'{found.image_name}'" for found in recovery.annotations))
         n_objects = sum(found.extent.n_objects for found in recovery.annotations)
+        kind = "annotation" if recovery.is_in_project else "unsaved annotation"
         plural = "s" if len(recovery.annotations) > 1 else ""
-        parts.append(f"annotation{plural} of {names} ({n_objects:,} object{'s' if n_objects != 1 else ''})")
+        names = _listed(found.image_name for found in recovery.annotations)
+        parts.append(f"{kind}{plural} of {names} ({n_objects:,} object{'s' if n_objects != 1 else ''})")
     if recovery.trainings:
-        names = " and ".join(dict.fromkeys(f"'{found.name}'" for found in recovery.trainings))
+        names = _listed(found.name for found in recovery.trainings)
         parts.append(f"the best model of an interrupted training ({names})")
-    what = " and ".join(parts)
     where = f" in '{recovery.folder.name}'" if recovery.is_in_project else ""
-    unsaved = "" if recovery.is_in_project else "unsaved "
-    said = f"{unsaved}{what}{where}, from {_time_in_words(recovery.changed, now)}."
+    said = f"{' and '.join(parts)}{where}, from {_time_in_words(recovery.changed, now)}."
     return said[0].upper() + said[1:]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(f"'{name}'" for name in names))
 
 
 def _time_in_words(when: datetime, now: datetime) -> str:
