@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet_seg._layers import METADATA, Index, LayerImage, Region, label_dtype, placement
+from napari_unet_seg.core.errors import InputError
 
 _Box: TypeAlias = tuple[int, int, int, int]
 _Part: TypeAlias = tuple[Index, _Box]
@@ -151,7 +152,13 @@ class ResultLayer:
 def result_layer(
     viewer: Any, image_layer: Any, image: LayerImage, model_name: str, region: Region
 ) -> ResultLayer:
-    """The layer for a new result: the last of this image and model if it is free there, else a new one."""
+    """The layer for a new result: the last of this image and model if it is free there, else a new one.
+
+    Raises
+    ------
+    InputError
+        The system does not give the memory for a new one.
+    """
     base = f"{image.name} › {model_name} › labels"
     names = {str(layer.name): layer for layer in viewer.layers}
     number, latest = 1, None
@@ -162,14 +169,23 @@ def result_layer(
     result = None if record is None else ResultLayer(latest, record)
     if result is None or not result.is_free_for(image.label_shape, region):
         hidden = latest if latest is not None and latest.visible else None
+        where = placement(image_layer, image.axes.replace("S", ""), image.label_axes)
+        layer = viewer.add_labels(_empty_labels(image), name=name, **where)
         if hidden is not None:
             hidden.visible = False
-        where = placement(image_layer, image.axes.replace("S", ""), image.label_axes)
-        layer = viewer.add_labels(np.zeros(image.label_shape, np.uint16), name=name, **where)
         result = ResultLayer.new(layer, hidden)
     result.layer.visible = True
     result.claim(region)
     return result
+
+
+def _empty_labels(image: LayerImage) -> NDArray[np.uint16]:
+    try:
+        return np.zeros(image.label_shape, np.uint16)
+    except MemoryError as error:
+        raise InputError(
+            f"There is no memory for labels of '{image.name}': open fewer of its planes."
+        ) from error
 
 
 def _parts(region: Region, shape: tuple[int, ...]) -> set[_Part]:

@@ -133,12 +133,13 @@ def request_of(
 
 
 def _check_memory(request: Request) -> None:
-    needed = math.prod(request.image.label_shape) * _LABEL_BYTES
+    """Of the planes that are segmented: what a layer holds of others is not there until it is written."""
+    needed = request.n_planes * math.prod(request.image.label_shape[-2:]) * _LABEL_BYTES
     free = available_bytes(torch.device("cpu"))
     if needed > free:
         raise InputError(
             f"The labels of '{request.image.name}' take {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB "
-            "of memory are free: open fewer planes."
+            "of memory are free: segment fewer planes."
         )
 
 

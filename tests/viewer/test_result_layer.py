@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from napari.components import ViewerModel
 
 from napari_unet_seg._layers import read_image
 from napari_unet_seg._result_layer import ResultLayer, is_touched, result_layer
+from napari_unet_seg.core.errors import InputError
 
 ALL = slice(None)
 
@@ -117,6 +119,14 @@ def test_a_failed_run_leaves_the_layer_to_another_run_that_is_to_fill_it(viewer:
     failed.withdraw(viewer)
     assert other.layer in viewer.layers
     assert result(viewer, (0, ALL, ALL)).layer is other.layer
+
+
+def test_memory_that_the_system_does_not_give_is_a_sentence(viewer: ViewerModel) -> None:
+    first, layer = result(viewer, (0, ALL, ALL)), viewer.layers["em"]
+    huge = replace(read_image(layer), data=np.broadcast_to(np.uint8(0), (2**20, 2**20, 2**20)))
+    with pytest.raises(InputError, match="no memory"):
+        result_layer(viewer, layer, huge, "model", (0, ALL, ALL))
+    assert first.layer.visible
 
 
 def test_what_was_written_is_never_withdrawn(viewer: ViewerModel) -> None:

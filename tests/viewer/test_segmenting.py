@@ -310,11 +310,13 @@ def test_probabilities_become_a_layer_at_their_place(viewer: Any, em: Any, brigh
 
 
 def test_labels_that_cannot_fit_the_memory_are_refused_beforehand(
-    em: Any, bright_model: Model, monkeypatch: pytest.MonkeyPatch
+    viewer: Any, em: Any, bright_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_unet_seg._segment_request.available_bytes", lambda _: 50_000.0)
     with pytest.raises(InputError, match="of memory are free"):
-        nus.segment(em, bright_model)
+        nus.segment(em, bright_model, where="stack")
+    assert list(viewer.layers) == [em]
+    assert nus.segment(em, bright_model).wait(60), "a plane of it fits"
 
 
 def test_where_probabilities_do_not_fit_the_labels_come_all_the_same(

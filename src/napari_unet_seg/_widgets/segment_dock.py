@@ -314,13 +314,13 @@ class SegmentDock(QWidget):
                 where=where,
                 viewer=self._viewer,
             )
+            if self.refinement is not None:
+                self.refinement.cancel()
+            job = segmentation.run(shows_errors=False)
         except UNetSegError as error:
             self.message.show_error(str(error))
             return
         self._remember()
-        if self.refinement is not None:
-            self.refinement.cancel()
-        job = segmentation.run(shows_errors=False)
         self.progress.follow(job, Reporter().describe)
         job.finished.connect(partial(self._end, job, segmentation))
         self._job = job
