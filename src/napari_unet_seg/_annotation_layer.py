@@ -25,6 +25,7 @@ from napari_unet_seg._layers import (
     read_image,
     unused_name,
 )
+from napari_unet_seg.core._axes import PlaneView, understand
 from napari_unet_seg.core._label_checks import by
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.errors import InputError
@@ -401,6 +402,8 @@ def annotation_from_layers(
     coding: Coding | None = None,
     regions: Any = None,
     planes: Sequence[int] | None = None,
+    channel: int | Literal["grey"] | None = None,
+    pixel_size_nm: tuple[float, float] | None = None,
 ) -> Annotation:
     """What a person has said about an image by painting a labels layer.
 
@@ -419,11 +422,15 @@ def annotation_from_layers(
         given, else as the layer's metadata says.
     regions, planes
         See `coding`.
+    channel
+        The only one to keep, for a model that sees one; "grey" is the luminance of red, green and blue.
+    pixel_size_nm
+        (Y, X), where the image's layer does not know it.
 
     Raises
     ------
     InputError
-        The layers do not fit each other, nothing is annotated, or the coding is not known.
+        The layers do not fit each other, nothing is annotated, or the coding or the channel is not known.
     """
     found = read_image(image)
     check_fit(labels, found)
@@ -434,8 +441,10 @@ def annotation_from_layers(
     if not wanted:
         raise InputError(_NOTHING[coding])
     said = [view.read(plane) for plane in wanted]
-    where: dict[str, Any] = {"axes": _axes_of_planes(found), "pixel_size_nm": _pixel_size_of(found)}
-    values = _read_planes(found, wanted)
+    axes, values = _axes_of_planes(found), _read_planes(found, wanted)
+    if channel is not None:
+        axes, values = _one_channel(axes, values, channel)
+    where: dict[str, Any] = {"axes": axes, "pixel_size_nm": _pixel_size_of(found) or pixel_size_nm}
     if len(found.label_axes) == 2:
         drawn, annotated = said[0].labels, said[0].annotated
     else:
@@ -482,6 +491,13 @@ def _read_planes(image: LayerImage, planes: Sequence[Index]) -> NDArray[Any]:
     if not lead:
         return read[0]
     return np.stack(read, axis=_axes_of_planes(image).index(lead[-1]))
+
+
+def _one_channel(axes: str, values: NDArray[Any], channel: int | Literal["grey"]) -> tuple[str, NDArray[Any]]:
+    """An image without its channel axis, and the axes that it still has."""
+    layout = understand(values.shape, values.dtype, axes=axes, channel=channel, in_channels=1)
+    planes = [PlaneView(values, layout, plane)[:, :, :] for plane in layout.planes()]
+    return axes.replace("C", ""), np.concatenate(planes).reshape(*layout.plane_counts, *layout.plane_shape)
 
 
 def _said(layer: Any) -> dict[str, Any]:

@@ -138,11 +138,9 @@ class Comparison(QObject):  # type: ignore[misc]
             self.drawn.emit()
 
     def _make_layer(self, side: Side, data: NDArray[Any], **place: Any) -> Labels:
-        model = self._request.info.name
-        name = f"{self._image.name} › {model} › before" if side == "before" else f"{self._image.name} › after"
         layer = Labels(
             data,
-            name=unused_name(self._viewer, name),
+            name=unused_name(self._viewer, f"{self._image.name} › {side}"),
             metadata={METADATA: {"preview": True}},
             **place,
         )
@@ -161,13 +159,13 @@ def compare_steps(
             return None
         labels.append(prediction.labels[wish.region])
     before, after = labels
-    if tuned.before.task == "instances":
+    if tuned.after.task == "instances":
         after = with_ids_of(before, after)
     dtype = label_dtype(int(max(before.max(initial=0), after.max(initial=0))))
     return before.astype(dtype), after.astype(dtype)
 
 
-def _predicted(wish: PreviewRequest, model: Model) -> Generator[Any, Any, Prediction | None]:
+def _predicted(wish: PreviewRequest, model: Model | str) -> Generator[Any, Any, Prediction | None]:
     steps = prediction_steps(wish.image, model, wish.settings, region=wish.region)
     answer = None
     while True:

@@ -6,7 +6,7 @@ Layers are read and written on the main thread; reading images, training and pre
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,19 @@ from qtpy.QtCore import QObject, Signal
 from napari_unet_seg._annotation_layer import image_layer_of
 from napari_unet_seg._comparison import Comparison
 from napari_unet_seg._jobs import Job, Steps, start
-from napari_unet_seg._layers import LayerImage
+from napari_unet_seg._layers import LayerImage, behind_proxy
 from napari_unet_seg._live_preview import LivePreview
 from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._painting import Painting
-from napari_unet_seg._segmenting import behind_proxy, window_of
+from napari_unet_seg._recovery import Recorder
+from napari_unet_seg._segmenting import window_of
 from napari_unet_seg._training_request import Painted, TrainingRequest, Tuned, training_job_steps
 from napari_unet_seg.core.atomic import write_atomically
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.model_store import NOT_IN_NAMES, SUFFIX, ModelInfo, list_models, saved_path
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.steps import Note
-from napari_unet_seg.core.training_messages import PreviewDone, PreviewFailed, ValidationStep
+from napari_unet_seg.core.training_messages import PreviewDone, PreviewFailed, TrainStep, ValidationStep
 from napari_unet_seg.core.validation import Score
 
 
@@ -43,17 +44,32 @@ class FineTuning(QObject):  # type: ignore[misc]
         The result; None before the end, and when it failed.
     saved
         Name under which the result was kept, or None.
-    noted
-        Qt signal with a sentence for the person.
     comparison
         Old and new model on the current view; None before the end.
+    noted
+        Qt signal with a sentence for the person.
+    kept
+        Qt signal with the name of the model that was saved.
+    reverted
+        Qt signal: the old model is used again.
+    failed
+        Qt signal with a job of these that failed.
     """
 
     noted = Signal(str)
+    kept = Signal(str)
+    reverted = Signal()
+    failed = Signal(object)
 
-    def __init__(self, request: TrainingRequest, labels_layers: Any, viewer: Any) -> None:
+    def __init__(
+        self,
+        request: TrainingRequest,
+        labels_layers: Sequence[Any],
+        viewer: Any,
+        recorder: Recorder | None = None,
+    ) -> None:
         super().__init__()
-        self.request, self.viewer = request, behind_proxy(viewer)
+        self.request, self.viewer, self._recorder = request, behind_proxy(viewer), recorder
         self.before: Score | None = None
         self.after: Score | None = None
         self.latest: Score | None = None
@@ -62,6 +78,7 @@ class FineTuning(QObject):  # type: ignore[misc]
         self.comparison: Comparison | None = None
         self._labels_layers = [behind_proxy(layer) for layer in labels_layers]
         self._image_layers = [image_layer_of(self.viewer.layers, layer) for layer in self._labels_layers]
+        self._best: Model | None = None
         self._job: Job | None = None
         self._painting: Painting | None = None
         self._preview: LivePreview | None = None
@@ -77,6 +94,8 @@ class FineTuning(QObject):  # type: ignore[misc]
         previews
             Show the current view while it trains; `show_preview` changes it.
         """
+        if self._recorder is not None:
+            self._recorder.begin_training(self.name, asdict(self.request.settings))
         self._job = start(
             training_job_steps(self.request),
             f"Fine-tuning {self.request.info.name}",
@@ -104,14 +123,22 @@ class FineTuning(QObject):  # type: ignore[misc]
             self._preview.switch(is_on=is_shown)
 
     @property
+    def name(self) -> str:
+        """What the new model is called unless the person says otherwise."""
+        return name_for(self.request.info, [source.image.name for source in self.request.sources])
+
+    @property
     def preview_layer(self) -> Any:
         """The image layer of the live preview; None when there is none."""
         return None if self._preview is None else self._preview.layer
 
     def leave(self) -> None:
-        """Stop, and take out what was only there to look at."""
+        """Stop, and take out what was only there to look at; a model that was not kept is given up."""
         if self._job is not None:
+            is_running = self._job.is_running
             self._job.abandon()
+            if not is_running:
+                self._settle()
         self._stop_watching()
         self._close_comparison()
 
@@ -124,6 +151,8 @@ class FineTuning(QObject):  # type: ignore[misc]
         return image_layer, source.image
 
     def _take_step(self, step: Any) -> None:
+        if self._recorder is not None and isinstance(step, TrainStep | ValidationStep):
+            self._recorder.record_training(step)
         if isinstance(step, ValidationStep):
             self._take_score(step)
         elif isinstance(step, PreviewDone | PreviewFailed) and self._preview is not None:
@@ -134,7 +163,9 @@ class FineTuning(QObject):  # type: ignore[misc]
     def _take_score(self, step: ValidationStep) -> None:
         self.before, self.latest = step.before, step.score
         if step.is_best:
-            self.after = step.score
+            self.after, self._best = step.score, step.best
+        if step.best is not None and self._recorder is not None:
+            self._recorder.record_best(step.best)
 
     def _hand_on(self, painted: Painted) -> None:
         if self._job is not None:
@@ -147,6 +178,10 @@ class FineTuning(QObject):  # type: ignore[misc]
         self._stop_watching()
         if isinstance(job.result, Tuned):
             self.tuned = job.result
+        elif self._best is not None:  # the GPU is gone, say: what was found before is not
+            self.tuned = Tuned(self.request.model, self._best)
+        if not self.is_better:
+            self._settle()
 
     def _stop_watching(self) -> None:
         if self._painting is not None:
@@ -170,6 +205,7 @@ class FineTuning(QObject):  # type: ignore[misc]
             self.comparison = Comparison(
                 self.request, self.tuned, image_layer, image, self.viewer, parent=self
             )
+            self.comparison.failed.connect(self.failed)
         return self.comparison
 
     def keep(self, name: str, *, overwrite: bool = False) -> Job:
@@ -198,11 +234,24 @@ class FineTuning(QObject):  # type: ignore[misc]
         if isinstance(job.result, _Saved):
             self.saved = job.result.path.name.removesuffix(SUFFIX)
             self._replaced = job.result.replaced
+            self._settle()
             NEWS.changed.emit(self.saved, self.viewer)
+            self.kept.emit(self.saved)
+        else:
+            self.failed.emit(job)
 
     def _note_reverted(self, job: Job) -> None:
-        if job.error is None:
-            NEWS.changed.emit(self.request.info.name, self.viewer)
+        if job.error is not None:
+            self.failed.emit(job)
+            return
+        self._settle()
+        NEWS.changed.emit(self.request.info.name, self.viewer)
+        self.reverted.emit()
+
+    def _settle(self) -> None:
+        """Nothing needs to be brought back after a crash any more."""
+        if self._recorder is not None:
+            self._recorder.settle_training()
 
     def _close_comparison(self) -> None:
         if self.comparison is not None:

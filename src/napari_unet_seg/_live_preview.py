@@ -25,8 +25,19 @@ SHORTEST_PAUSE_S = 2.0
 MOST_OF_THE_TIME = 0.12
 """Part of the time of the training that previews may take."""
 
-# From nothing over blue to yellow: seen by the colour-blind, on dark and on bright images.
-_COLORMAP = Colormap([[0.0, 0.2, 0.7, 0.0], [0.0, 0.45, 0.7, 0.35], [0.95, 0.9, 0.25, 0.75]], name="preview")
+# Blue where an object is thought possible, a yellow line where it becomes likely, a tint inside: the
+# colour-blind can tell them, on dark and on bright images.
+_COLORMAP = Colormap(
+    [
+        [0.0, 0.4, 0.8, 0.0],
+        [0.0, 0.4, 0.8, 0.35],
+        [1.0, 0.95, 0.2, 1.0],
+        [0.3, 0.9, 0.8, 0.3],
+        [0.3, 0.9, 0.8, 0.22],
+    ],
+    controls=[0.0, 0.4, 0.5, 0.6, 1.0],
+    name="preview",
+)
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,7 @@ class LivePreview(QObject):  # type: ignore[misc]
             colormap=_COLORMAP,
             contrast_limits=(0.0, 1.0),
             blending="translucent",
+            interpolation2d="linear",
             metadata={METADATA: {"preview": True}},
             **place,
         )

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +29,7 @@ from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.errors import InputError, TrainingDivergedError
 from napari_unet_seg.core.model_store import ModelInfo, find_model, read_info
 from napari_unet_seg.core.models import Model, load_model
-from napari_unet_seg.core.steps import STOP, Note
+from napari_unet_seg.core.steps import STOP
 from napari_unet_seg.core.training import TrainSettings, training_steps
 from napari_unet_seg.core.training_messages import NewAnnotations
 
@@ -110,10 +110,19 @@ class ReadingStep:
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """The result: the model that it started from, and the best one that was met, which may be the same."""
+    """The result: the model that it started from, and the best one that was met, which may be the same.
 
-    before: Model
+    Attributes
+    ----------
+    before
+        Or where it is.
+    problem
+        Why training broke off before its end, or empty.
+    """
+
+    before: Model | str
     after: Model
+    problem: str = ""
 
     @property
     def is_better(self) -> bool:
@@ -143,7 +152,7 @@ def source_of(labels_layer: Any, viewer_layers: Any) -> Source:
 def training_request(
     labels_layers: Sequence[Any],
     viewer_layers: Any,
-    model: Model | str,
+    model: Model | ModelInfo | str,
     settings: TrainSettings | None = None,
     *,
     channel: Channel = None,
@@ -155,6 +164,8 @@ def training_request(
     ----------
     labels_layers
         Annotations; each finds its image and its rectangles among the viewer's layers.
+    model
+        Where to start, or what is known of it, or its name or path.
 
     Raises
     ------
@@ -163,9 +174,12 @@ def training_request(
     """
     if not labels_layers:
         raise InputError("Choose a layer to learn from: paint one in the Annotate dock first.")
-    info = model.info if isinstance(model, Model) else read_info(*find_model(model))
+    if isinstance(model, str):
+        model = read_info(*find_model(model))
+    info = model.info if isinstance(model, Model) else model
+    start = model if isinstance(model, Model) else str(model.path)
     sources = tuple(source_of(layer, viewer_layers) for layer in labels_layers)
-    request = TrainingRequest(sources, model, info, settings or TrainSettings.quick(), channel, pixel_size_nm)
+    request = TrainingRequest(sources, start, info, settings or TrainSettings.quick(), channel, pixel_size_nm)
     for source in sources:
         _check_channels(request, source.image)
     return request
@@ -190,7 +204,6 @@ class AnnotationReader:
         self._request = request
         self._said: list[dict[Index, PlaneAnnotation]] = [{} for _ in request.sources]
         self._images: dict[tuple[int, Index], NDArray[Any]] = {}
-        self.notes: list[str] = []
 
     def reading_steps(self) -> Generator[ReadingStep, Any, list[Any] | None]:
         """Look through all planes; returns what was sent in meanwhile, None when it was stopped."""
@@ -222,14 +235,7 @@ class AnnotationReader:
                 self._said[number][plane] = drawn
 
     def annotations(self) -> list[Annotation]:
-        """One for each plane on which something counts.
-
-        Raises
-        ------
-        InputError
-            A network could not learn from them, or an image has no finite pixel.
-        """
-        self._check()
+        """One for each plane on which something counts."""
         return [
             self._annotation(number, plane, drawn)
             for number, said in enumerate(self._said)
@@ -252,60 +258,7 @@ class AnnotationReader:
             channel=self._request.channel_of(image),
             in_channels=self._request.info.architecture.in_channels,
         )
-        pixels = PlaneView(image.data, layout, plane)[:, :, :]
-        if pixels.dtype.kind == "f" and not (is_finite := np.isfinite(pixels)).all():
-            place = f"Plane {', '.join(map(str, plane))} of '{image.name}'" if plane else f"'{image.name}'"
-            if not is_finite.any(axis=(1, 2)).all():
-                raise InputError(f"{place} has no finite pixel (all NaN or infinite): annotate other planes.")
-            self.notes.append(f"{place} has NaN or infinite pixels: they became the plane's median.")
-        return pixels
-
-    # What a network can learn from
-
-    def _check(self) -> None:
-        drawn = [one for said in self._said for one in said.values()]
-        names = " and ".join(f"'{source.name}'" for source in self._request.sources)
-        if not drawn:
-            raise InputError(f"Nothing is annotated in {names}: paint some objects and some background.")
-        if self._request.info.task == "classes":
-            ids = {int(label) for one in drawn for label in np.unique(one.labels[one.annotated])}
-            if len(ids) == 1:
-                raise InputError(
-                    f"Only class {ids.pop()} is painted in {names}: paint at least one other class, too."
-                )
-            return
-        if not any(_has_object(one) for one in drawn):
-            raise InputError(f"No object is painted in {names}, only background: paint at least one object.")
-        if not any(_has_border(one) or _has_background(one) for one in drawn):
-            raise InputError(
-                f"No background is painted in {names}: paint some around the objects, else everything "
-                "becomes an object."
-            )
-
-    @property
-    def has_one_object(self) -> bool:
-        """Whether there is a single one."""
-        if self._request.info.task != "instances":
-            return False
-        drawn = [one for said in self._said for one in said.values()]
-        ids = [ids for one in drawn if (ids := one.labels[one.annotated & (one.labels > 0)]).size]
-        return len(ids) == 1 and bool(ids[0].min() == ids[0].max())
-
-
-def _has_object(drawn: PlaneAnnotation) -> bool:
-    return bool((drawn.annotated & (drawn.labels > 0)).any())
-
-
-def _has_background(drawn: PlaneAnnotation) -> bool:
-    return bool((drawn.annotated & (drawn.labels == 0)).any())
-
-
-def _has_border(drawn: PlaneAnnotation) -> bool:
-    """Whether two objects touch: the gap between them is background."""
-    labels, annotated = drawn.labels, drawn.annotated
-    beside = (labels[:, 1:] != labels[:, :-1]) & annotated[:, 1:] & annotated[:, :-1]
-    below = (labels[1:] != labels[:-1]) & annotated[1:] & annotated[:-1]
-    return bool(beside.any() or below.any())
+        return PlaneView(image.data, layout, plane)[:, :, :]
 
 
 def training_job_steps(request: TrainingRequest) -> Generator[Any, Any, Tuned | None]:
@@ -318,23 +271,26 @@ def training_job_steps(request: TrainingRequest) -> Generator[Any, Any, Tuned | 
     sent = yield from reader.reading_steps()
     if sent is None:
         return None
-    annotations = reader.annotations()
     model = request.model if isinstance(request.model, Model) else load_model(request.model)
-    steps = training_steps(model, annotations, request.settings)
-    if reader.has_one_object:
-        reader.notes.append("Only one object is painted: nothing can be held out. A few more help a lot.")
+    steps = training_steps(model, reader.annotations(), request.settings)
+    problem = ""
     try:
         after = yield from _with_reader(steps, reader, deque(sent))
     except TrainingDivergedError as error:
-        yield Note(str(error))
-        after = error.best
-    return Tuned(model, _described(after, request))
+        problem, after = str(error), error.best
+    return Tuned(model, after, problem)
 
 
 def _with_reader(
     steps: Generator[Any, Any, Model], reader: AnnotationReader, sent: deque[Any]
 ) -> Generator[Any, Any, Model]:
-    """The same steps, and the reader's notes; what was painted is read and handed on as annotations."""
+    """The same steps; what was painted is read and handed on as annotations.
+
+    Parameters
+    ----------
+    sent
+        What came before there was anybody to take it.
+    """
     answer: Any = None
     with closing(steps):
         while True:
@@ -343,32 +299,8 @@ def _with_reader(
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
             answer = yield step
-            while answer is not STOP and reader.notes:
-                _keep(sent, answer)
-                answer = yield Note(reader.notes.pop(0))
             if answer is None and sent:
                 answer = sent.popleft()
             if isinstance(answer, Painted):
-                answer = _as_annotations(answer, reader)
-
-
-def _as_annotations(painted: Painted, reader: AnnotationReader) -> NewAnnotations | None:
-    """What to learn from now; None, and a note, when nothing could be learned from it."""
-    reader.take(painted)
-    try:
-        return NewAnnotations(reader.annotations())
-    except InputError as error:
-        reader.notes.append(f"{error} Until then training goes on with what there was.")
-        return None
-
-
-def _keep(sent: deque[Any], answer: Any) -> None:
-    if answer is not None:
-        sent.append(answer)
-
-
-def _described(model: Model, request: TrainingRequest) -> Model:
-    """The model with a description that says what it was fine-tuned on."""
-    images = ", ".join(dict.fromkeys(source.image.name for source in request.sources))
-    description = f"'{request.info.name}' fine-tuned on {images}"
-    return replace(model, info=replace(model.info, description=description))
+                reader.take(answer)
+                answer = NewAnnotations(reader.annotations())

@@ -12,6 +12,8 @@ MOST_POINTS = 400
 """An even number; so many points are halved: pairs become their mean."""
 _HEIGHT_PX = 130
 _DRAWN_EVERY_MS = 300
+_PADDING = 0.05
+_SCORE_MARGIN = 0.04
 _SMOOTHING = 0.1
 """Weight of the newest loss in the smooth line."""
 
@@ -77,8 +79,9 @@ class Curves(QWidget):
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(2)
-        self._grid.addWidget(self.loss_title, 0, 0)
-        self._grid.addWidget(self.score_title, 0, 1)
+        for column, title in enumerate((self.loss_title, self.score_title)):
+            self._grid.addWidget(title, 0, column)
+            self._grid.setColumnStretch(column, 1)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DRAWN_EVERY_MS)
@@ -100,11 +103,11 @@ class Curves(QWidget):
         self.loss.add(step, loss)
         self._draw_soon()
 
-    def add_score(self, step: int, value: float, before: float, name: str) -> None:
-        """One more score; `before` is that of the starting model now."""
+    def add_score(self, step: int, value: float, before: float) -> None:
+        """One more score; `before` is that of the starting model on the same."""
         self.scores.add(step, value)
         self.before = before
-        self.score_title.setText(f"{name}  {value:.2f}")
+        self.score_title.setText(f"score  {value:.2f}")
         self._draw_soon()
 
     def show_theme(self, *, is_dark: bool) -> None:
@@ -118,14 +121,21 @@ class Curves(QWidget):
         """Draw what there is now."""
         if self.plots is None:
             return
+        left, right = self.plots
+        smooth = self.loss.smooth()
         self._loss_points.setData(self.loss.x, self.loss.y)
-        self._loss_line.setData(self.loss.x, smooth := self.loss.smooth())
-        if smooth:
-            self.loss_title.setText(f"loss  {smooth[-1]:.3g}")
+        self._loss_line.setData(self.loss.x, smooth)
         self._score_line.setData(self.scores.x, self.scores.y)
         self._before_line.setVisible(self.before is not None)
+        for plot, series in zip(self.plots, (self.loss, self.scores), strict=True):
+            plot.setXRange(0, max(series.x, default=1) or 1, padding=_PADDING)
+        if smooth:
+            self.loss_title.setText(f"loss  {smooth[-1]:.3g}")
+            left.setYRange(0, max(self.loss.y), padding=_PADDING)
         if self.before is not None:
             self._before_line.setValue(self.before)
+            shown = [self.before, *self.scores.y]
+            right.setYRange(min(shown) - _SCORE_MARGIN, max(shown) + _SCORE_MARGIN, padding=0)
 
     def _draw_soon(self) -> None:
         if not self._timer.isActive():
@@ -138,10 +148,10 @@ class Curves(QWidget):
         left, right = self.plots
         left.setToolTip("How wrong the network is about what it learns from; it should fall.")
         right.setToolTip("How good it is on what it does not learn from; the dashed line is the old model.")
-        self._loss_points = left.plot([], [])
+        self._loss_points = left.plot([], [], symbol="o", symbolSize=3, symbolPen=None)
         self._loss_line = left.plot([], [])
         self._before_line = pyqtgraph.InfiniteLine(
-            angle=0, label="before", labelOpts={"position": 0.25, "anchors": [(0.5, 1), (0.5, 0)]}
+            angle=0, label="before", labelOpts={"position": 0.85, "anchors": [(0.5, 0), (0.5, 0)]}
         )
         right.addItem(self._before_line)
         self._score_line = right.plot([], [], symbol="o", symbolSize=5)
@@ -157,7 +167,8 @@ class Curves(QWidget):
         colours = self._colours
         faint = pyqtgraph.mkColor(colours.loss)
         faint.setAlpha(80)
-        self._loss_points.setPen(pyqtgraph.mkPen(faint, width=1))
+        self._loss_points.setPen(None)
+        self._loss_points.setSymbolBrush(faint)
         self._loss_line.setPen(pyqtgraph.mkPen(colours.loss, width=2))
         self._score_line.setPen(pyqtgraph.mkPen(colours.score, width=2))
         self._score_line.setSymbolBrush(colours.score)

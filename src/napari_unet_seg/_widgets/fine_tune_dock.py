@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QVBoxLayout, QWi
 
 from napari_unet_seg._annotation_layer import coding_of
 from napari_unet_seg._jobs import Job, sentence, start
+from napari_unet_seg._recovery import recorder_of
 from napari_unet_seg._widgets.fine_tune_curves import Curves
 from napari_unet_seg._widgets.fine_tune_more import FineTuneMore
 from napari_unet_seg._widgets.fine_tune_result import ResultPanel
@@ -23,9 +24,10 @@ from napari_unet_seg._widgets.fine_tune_rows import AnnotationRow, PresetRow
 from napari_unet_seg._widgets.job_row import JobRow
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.preferences import remember, remembered
+from napari_unet_seg._widgets.recovery_row import ProjectRow
 from napari_unet_seg._widgets.segment_rows import ModelRow
 from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
-from napari_unet_seg.core.errors import UNetSegError
+from napari_unet_seg.core.errors import InputError, UNetSegError
 
 if TYPE_CHECKING:
     # They import PyTorch, which takes a second or more: that is done in the background.
@@ -54,6 +56,7 @@ class FineTuneDock(QWidget):
         self._job: Job | None = None
         self._warming: Job | None = None
         self._readiness: Readiness | None = None
+        self._is_ready = False
         self._notes: list[str] = []
         self.fine_tuning: FineTuning | None = None
         self._make_rows()
@@ -69,6 +72,8 @@ class FineTuneDock(QWidget):
         self.annotations = AnnotationRow()
         self.preset = PresetRow()
         self.more = FineTuneMore()
+        self.project = ProjectRow(self._viewer)
+        self.more.form.addRow("Save to", self.project)
         self.button = QPushButton("Fine-tune")
         self.button.setMinimumHeight(36)
         self.button.setToolTip("Let the model learn from what you painted; you can go on painting meanwhile.")
@@ -106,7 +111,7 @@ class FineTuneDock(QWidget):
         whole.addWidget(VerticalScroll(content))
 
     def _connect(self) -> None:
-        self.model.changed.connect(self._take_model)
+        self.model.changed.connect(self._take_layers)
         self.annotations.changed.connect(self._take_layers)
         self.preset.changed.connect(self._take_preset)
         self.more.device_changed.connect(self._warm_up)
@@ -128,6 +133,10 @@ class FineTuneDock(QWidget):
                 event.connect(self._look_soon)
         self.annotations.offer([layer for layer in layers if coding_of(layer)], self._viewer.layers)
 
+    def learn_from(self, labels_layer: Any) -> None:
+        """Tick this annotation and no other."""
+        self.annotations.tick_only(labels_layer)
+
     @property
     def job(self) -> Job | None:
         """What it is doing, if anything."""
@@ -136,7 +145,7 @@ class FineTuneDock(QWidget):
     @property
     def is_ready(self) -> bool:
         """Whether PyTorch is loaded, or could not be."""
-        return self._warming is None
+        return self._is_ready
 
     # The wish
 
@@ -164,13 +173,15 @@ class FineTuneDock(QWidget):
         """
         from napari_unet_seg._training_request import training_request
 
-        info = self.model.info
+        if self.model.info is None:
+            raise InputError(self.obstacle() or "There is no model to start from.")
         return training_request(
             self.annotations.chosen,
             self._viewer.layers,
-            "" if info is None else str(info.path),
+            self.model.info,
             self.settings(),
             channel=self.annotations.chosen_channel,
+            pixel_size_nm=self.annotations.pixel_size_nm,
         )
 
     def obstacle(self) -> str | None:
@@ -185,12 +196,10 @@ class FineTuneDock(QWidget):
 
     # What the rows do to each other
 
-    def _take_model(self) -> None:
-        self._take_layers()
-
     def _take_layers(self) -> None:
         info = self.model.info
         self.annotations.offer_channels(1 if info is None else info.architecture.in_channels)
+        self.annotations.ask_for_size(None if info is None else info.pixel_size_nm)
         self._show_state()
 
     def _take_preset(self) -> None:
@@ -239,12 +248,16 @@ class FineTuneDock(QWidget):
             self.fine_tuning.leave()
         self.result.setVisible(False)
         self.curves.begin()
-        fine_tuning = FineTuning(request, self.annotations.chosen, self._viewer)
+        chosen = self.annotations.chosen
+        fine_tuning = FineTuning(request, chosen, self._viewer, recorder_of(self._viewer))
         fine_tuning.noted.connect(self._note)
+        fine_tuning.kept.connect(self._show_kept)
+        fine_tuning.reverted.connect(self._show_reverted)
+        fine_tuning.failed.connect(self._show_failure)
         job = fine_tuning.run(previews=self.preview.isChecked())
         job.stepped.connect(self._take_step)
         self.progress.follow(job, Reporter(request.settings).describe)
-        job.finished.connect(partial(self._end, job, fine_tuning))
+        job.finished.connect(self._end)
         self.fine_tuning, self._job = fine_tuning, job
         self._show_state()
 
@@ -254,7 +267,7 @@ class FineTuneDock(QWidget):
         if isinstance(step, TrainStep):
             self.curves.add_loss(step.step, step.loss)
         elif isinstance(step, ValidationStep):
-            self.curves.add_score(step.step, step.score.value, step.before.value, step.score.name)
+            self.curves.add_score(step.step, step.score.value, step.before.value)
 
     def _note(self, sentence_: str) -> None:
         """Keep the last sentences."""
@@ -263,27 +276,25 @@ class FineTuneDock(QWidget):
         self._notes = [*self._notes, sentence_][-_MOST_NOTES:]
         self.message.show_note("\n".join(self._notes))
 
-    def _end(self, job: Job, fine_tuning: FineTuning) -> None:
+    def _end(self) -> None:
         """Say what came out."""
-        self._job = None
-        if job.error is not None:
+        job, self._job = self._job, None
+        if self.fine_tuning is not None and self.fine_tuning.tuned is not None:
+            self._show_result(self.fine_tuning)
+        if job is not None and job.error is not None:
             self.message.show_error(sentence(job.error), job.details)
-        elif fine_tuning.tuned is not None:
-            self._show_result(fine_tuning)
         self._show_state()
 
     def _show_result(self, fine_tuning: FineTuning) -> None:
-        from napari_unet_seg._fine_tuning import name_for
         from napari_unet_seg._widgets.fine_tune_progress import verdict
 
         info = fine_tuning.request.info
-        images = [source.image.name for source in fine_tuning.request.sources]
-        self.result.show_result(
-            verdict(fine_tuning), info, name_for(info, images), is_better=fine_tuning.is_better
-        )
-        comparison = fine_tuning.compare()
-        if comparison is not None:
-            comparison.failed.connect(self._show_failure)
+        self.result.show_result(verdict(fine_tuning), info, fine_tuning.name, is_better=fine_tuning.is_better)
+        if fine_tuning.tuned is not None and fine_tuning.tuned.problem:
+            self.message.show_error(fine_tuning.tuned.problem)
+        elif not fine_tuning.is_better:
+            self.message.clear()  # the verdict says it
+        fine_tuning.compare()
 
     def _show_failure(self, job: Job) -> None:
         if job.error is not None:
@@ -301,35 +312,38 @@ class FineTuneDock(QWidget):
 
     def keep(self, name: str, is_replacing: bool = False) -> None:
         """Save the new model under a name."""
-        if self.fine_tuning is None or self.fine_tuning.tuned is None:
-            return
-        job = self.fine_tuning.keep(name, overwrite=is_replacing)
-        job.finished.connect(partial(self._end_keeping, job))
+        if self.fine_tuning is not None and self.fine_tuning.tuned is not None:
+            self.fine_tuning.keep(name, overwrite=is_replacing)
 
-    def _end_keeping(self, job: Job) -> None:
-        if job.error is not None:
-            self.message.show_error(sentence(job.error), job.details)
-        elif self.fine_tuning is not None and self.fine_tuning.saved is not None:
-            self.message.clear()
-            self.result.show_kept(self.fine_tuning.saved)
+    def _show_kept(self, name: str) -> None:
+        self.message.clear()
+        self.result.show_kept(name)
 
     def revert(self) -> None:
         """Go on with the old model."""
         if self.fine_tuning is not None:
-            job = self.fine_tuning.revert()
-            job.finished.connect(partial(self._end_reverting, job))
+            self.fine_tuning.revert()
 
-    def _end_reverting(self, job: Job) -> None:
-        if job.error is not None:
-            self.message.show_error(sentence(job.error), job.details)
-        elif self.fine_tuning is not None:
+    def _show_reverted(self) -> None:
+        if self.fine_tuning is not None:
             self.result.show_gone_back(self.fine_tuning.request.info.name)
 
     # Script
 
     def script(self) -> str:
         """Lines of Python that do what the rows say."""
-        raise NotImplementedError
+        from napari_unet_seg._fine_tuning import name_for
+        from napari_unet_seg._script import tuning_script
+
+        request = self.request()
+        info = request.info
+        return tuning_script(
+            self.annotations.names(),
+            str(info.path) if info.source == "file" else info.name,
+            self.preset.chosen,
+            request.settings,
+            save_as=name_for(info, [source.image.name for source in request.sources]),
+        )
 
     def _copy_script(self) -> None:
         try:
@@ -346,18 +360,23 @@ class FineTuneDock(QWidget):
         if self._warming is not None:
             self._warming.cancel()
         job = start(_getting_ready(self.more.device.chosen), "Getting ready", window=self, shows_errors=False)
+        job.stepped.connect(partial(self._take_readiness, job))
         job.finished.connect(partial(self._end_warming, job))
-        self._warming = job
+        self._warming, self._readiness, self._is_ready = job, None, False
         self._show_state()
+
+    def _take_readiness(self, job: Job, step: Any) -> None:
+        """It can begin; what else is loaded would only be waited for."""
+        if job is self._warming and not isinstance(step, str):
+            self._readiness, self._is_ready = step, True
+            self._take_preset()
+            self._show_state()
 
     def _end_warming(self, job: Job) -> None:
         if job is self._warming:
-            self._warming = None
-            self._readiness = job.result
+            self._warming, self._is_ready = None, True
             if job.error is not None and self._job is None:
                 self.message.show_error(sentence(job.error), job.details)
-            else:
-                self._take_preset()
             self._show_state()
 
     def _recall(self) -> None:
@@ -390,11 +409,12 @@ class FineTuneDock(QWidget):
             self.fine_tuning.leave()
 
 
-def _getting_ready(device: str) -> Generator[str, Any, Readiness | None]:
-    """Load what the dock needs later; runs in a job's thread."""
+def _getting_ready(device: str) -> Generator[Any, Any, None]:
+    """Load what the dock needs later, in a job; yields its `Readiness` as soon as training could begin."""
     import_module("pyqtgraph")
     import_module("napari_unet_seg._fine_tuning")
 
     from napari_unet_seg._warm_up import warm_up_steps
 
-    return (yield from warm_up_steps(None, device))
+    yield (yield from warm_up_steps(None, device))
+    import_module("torch._dynamo")  # PyTorch needs it for the first optimiser, and it takes seconds

@@ -8,7 +8,8 @@ from napari_unet_seg._fine_tuning import FineTuning
 from napari_unet_seg._training_request import ReadingStep
 from napari_unet_seg._widgets.job_row import Progress
 from napari_unet_seg.core.train_settings import TrainSettings
-from napari_unet_seg.core.training_messages import TileStep, TrainStep
+from napari_unet_seg.core.training_messages import TileStep, TrainStep, ValidationStep
+from napari_unet_seg.core.validation import Score
 
 _GB, _MB = 1e9, 1e6
 _WHOLE = 1000
@@ -30,6 +31,8 @@ class Reporter:
             return self._latest
         if isinstance(step, TileStep) and step.of == "validation" and self._latest is None:
             return Progress("measuring how good the model is before", step.tiles_done, step.n_tiles)
+        if isinstance(step, ValidationStep) and self._latest is None:
+            return Progress("learning", 0, 1)
         return None
 
     def _after(self, step: TrainStep) -> Progress:
@@ -53,18 +56,23 @@ def verdict(fine_tuning: FineTuning) -> str:
     if before is None or after is None or latest is None:
         return "Stopped before anything could be measured: the old model stays."
     if fine_tuning.is_better:
-        return f"{_measure(after)}: before {before.value:.2f}, after {after.value:.2f}."
+        return f"{_what(after)}: {_before_and_after(before, after)}."
     if latest.value < before.value:
         return (
-            f"It became worse: {_measure(before)} was {before.value:.2f} before and is {latest.value:.2f} "
-            "after, so the old model stays. Paint more, or try a smaller learning rate."
+            f"It became worse, so the old model stays. {_what(before)}: {_before_and_after(before, latest)}. "
+            "Paint more, or try a smaller learning rate."
         )
     return (
-        f"Nothing better was found: {_measure(before)} was {before.value:.2f} before and stays so. Paint "
-        "where the old model is wrong, or train longer."
+        f"Nothing better was found, so the old model stays. {_what(before)}: "
+        f"{_before_and_after(before, latest)}. Paint where the old model is wrong, or train longer."
     )
 
 
-def _measure(score: Any) -> str:
-    name = score.name[:1].upper() + score.name[1:]
-    return f"{name} on {score.measured_on}"
+def _what(score: Score) -> str:
+    return f"{score.name[:1].upper()}{score.name[1:]}, measured on {score.measured_on}"
+
+
+def _before_and_after(before: Score, after: Score) -> str:
+    """With as many digits as it takes to see a difference, if there is one."""
+    digits = next((n for n in (2, 3, 4) if round(before.value, n) != round(after.value, n)), 2)
+    return f"{before.value:.{digits}f} before, {after.value:.{digits}f} after"

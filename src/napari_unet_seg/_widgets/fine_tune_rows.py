@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
+    QDoubleSpinBox,
     QHBoxLayout,
     QLabel,
     QListWidget,
@@ -17,10 +18,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet_seg._annotation_layer import coding_of, image_layer_of, view_of
+from napari_unet_seg._annotation_layer import check_fit, coding_of, image_layer_of, regions_layer_of, view_of
 from napari_unet_seg._layers import LayerImage, read_image
-from napari_unet_seg._widgets.message import wrapped_label
 from napari_unet_seg.core.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_unet_seg._script import AnnotationNames
 
 Preset: TypeAlias = Literal["quick", "thorough", "paper"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -50,19 +53,21 @@ class AnnotationRow(QWidget):
         )
         self.channel = QComboBox()
         self.channel.setToolTip("What the model looks at in images that have several channels.")
-        self.said = wrapped_label()
+        self.size = QDoubleSpinBox()
+        self.size.setRange(0, 1e7)
+        self.size.setDecimals(3)
+        self.size.setSuffix(" nm/px")
+        self.size.setSpecialValueText("unknown")
+        self.size.setToolTip("Pixel size of the images that do not know theirs; the model works at its own.")
         self._viewer_layers: Sequence[Any] = ()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.layers)
-        row = QHBoxLayout()
-        self._channel_label = QLabel("Channel")
-        row.addWidget(self._channel_label)
-        row.addWidget(self.channel, 1)
-        column.addLayout(row)
-        column.addWidget(self.said)
+        self._channel_row = _labelled("Channel", self.channel)
+        self._size_row = _labelled("Pixel size", self.size)
+        column.addWidget(self._channel_row)
+        column.addWidget(self._size_row)
         self.layers.itemChanged.connect(self.changed)
-        self.channel.currentIndexChanged.connect(self.changed)
 
     @property
     def chosen(self) -> list[Any]:
@@ -86,6 +91,15 @@ class AnnotationRow(QWidget):
         self.layers.setVisible(bool(labels_layers))
         self.changed.emit()
 
+    def tick_only(self, layer: Any) -> None:
+        """Tick this one and no other."""
+        with QSignalBlocker(self.layers):
+            for row in range(self.layers.count()):
+                item = self.layers.item(row)
+                is_it = item.data(Qt.ItemDataRole.UserRole) is layer
+                item.setCheckState(Qt.CheckState.Checked if is_it else Qt.CheckState.Unchecked)
+        self.changed.emit()
+
     def offer_channels(self, n_model_channels: int) -> None:
         """Offer the channels of the images to a model that sees one."""
         images = [image for layer in self.chosen if (image := self.image_of(layer)) is not None]
@@ -100,19 +114,51 @@ class AnnotationRow(QWidget):
                 for number in range(widest.n_channels):
                     self.channel.addItem(f"channel {number}", number)
             self.channel.setCurrentIndex(max(0, self.channel.findData(kept)))
-        is_choice = n_model_channels == 1 and self.channel.count() > 1
-        self.channel.setVisible(is_choice)
-        self._channel_label.setVisible(is_choice)
+        self._channel_row.setVisible(n_model_channels == 1 and self.channel.count() > 1)
+
+    def ask_for_size(self, model_nm: float | None) -> None:
+        """Ask for the pixel size of images that do not know it, if the model has one."""
+        images = [image for layer in self.chosen if (image := self.image_of(layer)) is not None]
+        is_asked = model_nm is not None and any(image.pixel_size_nm is None for image in images)
+        self._size_row.setVisible(is_asked)
+        if model_nm is not None:
+            self.size.setSpecialValueText(f"unknown; taken for the model's {model_nm:g} nm/px")
 
     @property
     def chosen_channel(self) -> int | Literal["grey"] | None:
         """None where there is nothing to choose."""
-        return None if self.channel.isHidden() else self.channel.currentData()
+        return None if self._channel_row.isHidden() else self.channel.currentData()
+
+    @property
+    def pixel_size_nm(self) -> tuple[float, float] | None:
+        """(Y, X) of the images that do not know theirs; None: unknown."""
+        value = self.size.value()
+        return (value, value) if value and not self._size_row.isHidden() else None
 
     def image_of(self, layer: Any) -> LayerImage | None:
         """What the image of an annotation layer holds; None when there is none."""
         image_layer = image_layer_of(self._viewer_layers, layer)
         return None if image_layer is None else read_image(image_layer)
+
+    def names(self) -> list[AnnotationNames]:
+        """The layers that are ticked, as a script finds them again."""
+        from napari_unet_seg._script import AnnotationNames  # which imports PyTorch
+
+        found = []
+        for layer in self.chosen:
+            image, regions = self.image_of(layer), regions_layer_of(self._viewer_layers, layer)
+            if image is not None:
+                found.append(
+                    AnnotationNames(
+                        image.name,
+                        str(layer.name),
+                        coding_of(layer) or "dense",
+                        None if regions is None else str(regions.name),
+                        self.chosen_channel if image.n_channels > 1 else None,
+                        None if image.pixel_size_nm else self.pixel_size_nm,
+                    )
+                )
+        return found
 
     def obstacle(self) -> str | None:
         """Why nothing can be learned from what is ticked; None when it can, as far as can be told at once."""
@@ -125,12 +171,12 @@ class AnnotationRow(QWidget):
 
     def _problem(self, layer: Any) -> str | None:
         try:
-            if self.image_of(layer) is None:
+            image = self.image_of(layer)
+            if image is None:
                 return f"No image fits '{layer.name}': open the image that it annotates, or untick it."
+            check_fit(layer, image)
             if layer.data.nbytes > _LOOKED_THROUGH_BYTES:
                 return None
-            from napari_unet_seg._annotation_layer import regions_layer_of
-
             said = view_of(layer, regions_layer_of(self._viewer_layers, layer))
         except InputError as error:
             return str(error)
@@ -155,7 +201,16 @@ class AnnotationRow(QWidget):
     def _fit_height(self) -> None:
         n_rows = max(1, min(_MOST_ROWS, self.layers.count()))
         row_px = self.layers.sizeHintForRow(0) if self.layers.count() else self.fontMetrics().height()
-        self.layers.setFixedHeight(n_rows * row_px + 2 * self.layers.frameWidth() + 4)
+        self.layers.setFixedHeight(n_rows * row_px + 2 * self.layers.frameWidth() + 8)
+
+
+def _labelled(text: str, control: QWidget) -> QWidget:
+    whole = QWidget()
+    row = QHBoxLayout(whole)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.addWidget(QLabel(text))
+    row.addWidget(control, 1)
+    return whole
 
 
 class PresetRow(QWidget):

@@ -1,0 +1,356 @@
+"""The Fine-tune dock, by clicks: what it fills in, what it does, what it says when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPushButton, QWidget
+from tests.viewer.conftest import add_stack
+from tests.viewer.test_fine_tuning import fresh_model, paint  # noqa: F401 - a fixture
+
+from napari_unet_seg._annotation_layer import new_annotation_layer
+from napari_unet_seg._widgets.fine_tune_curves import MOST_POINTS, Series
+from napari_unet_seg._widgets.fine_tune_dock import FineTuneDock
+from napari_unet_seg._widgets.fine_tune_progress import bytes_in_words
+from napari_unet_seg._widgets.preferences import remember
+from napari_unet_seg.core.models import Model, load_model
+
+LONG_MS = 120_000
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
+    remember("segment", model="", where="plane", device="auto")
+    remember("fine_tune", model="", preset="quick", preview=True, device="auto")
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def painted(viewer: Any, squares: Any) -> Any:
+    return paint(viewer, add_stack(viewer, squares))
+
+
+def dock_in(viewer: Any, qtbot: QtBot) -> FineTuneDock:
+    """The dock as the Plugins menu opens it, set to train a small network for a short while."""
+    _, dock = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Fine-tune")
+    dock.model.choose("fresh")
+    qtbot.waitUntil(lambda: dock.is_ready, timeout=LONG_MS)
+    dock.more.steps.setValue(40)
+    dock.more.time_limit.setValue(0)
+    dock.more.rate.setText("0.01")
+    dock.more.patch.setValue(32)
+    dock.more.batch.setValue(2)
+    dock.more.device.choose("cpu")
+    qtbot.waitUntil(lambda: dock.is_ready, timeout=LONG_MS)
+    return dock
+
+
+@pytest.fixture
+def dock(viewer: Any, qtbot: QtBot, fresh_model: Model, painted: Any) -> FineTuneDock:  # noqa: F811
+    return dock_in(viewer, qtbot)
+
+
+def click(qtbot: QtBot, button: QWidget) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def tick(qtbot: QtBot, box: QWidget) -> None:
+    """Only the box itself and its text can be clicked."""
+    qtbot.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
+
+
+def fine_tune(qtbot: QtBot, dock: FineTuneDock) -> None:
+    click(qtbot, dock.button)
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+
+
+def start_endless(qtbot: QtBot, dock: FineTuneDock) -> None:
+    """Start, and wait until it learns."""
+    dock.more.steps.setValue(100_000)
+    click(qtbot, dock.button)
+    qtbot.waitUntil(lambda: len(dock.curves.loss.x) > 2, timeout=LONG_MS)
+
+
+def stop(qtbot: QtBot, dock: FineTuneDock) -> None:
+    click(qtbot, dock.progress.cancel)
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+
+
+def test_opening_the_dock_fills_in_what_there_is(dock: FineTuneDock) -> None:
+    assert dock.model.info is not None
+    assert dock.model.info.name == "fresh"
+    assert dock.annotations.layers.count() == 1
+    assert "em › annotation" in dock.annotations.layers.item(0).text()
+    assert len(dock.annotations.chosen) == 1
+    assert dock.button.isEnabled()
+    assert dock.why.text().startswith("Runs on ")
+    assert dock.curves.isHidden()
+
+
+def test_one_click_learns_shows_curves_and_says_whether_it_is_better(
+    qtbot: QtBot, viewer: Any, dock: FineTuneDock
+) -> None:
+    fine_tune(qtbot, dock)
+    assert not dock.curves.isHidden()
+    assert dock.curves.loss.x[-1] == 40
+    assert dock.curves.scores.x[0] == 0
+    assert dock.curves.before == dock.curves.scores.y[0]
+    assert "before" in dock.result.verdict.text()
+    assert "after" in dock.result.verdict.text()
+    assert dock.result.name.text() == "fresh, em"
+    assert dock.button.isEnabled()
+    qtbot.waitUntil(lambda: "em › after" in viewer.layers, timeout=LONG_MS)
+    click(qtbot, dock.result.before)
+    assert viewer.layers["em › before"].visible
+    assert not viewer.layers["em › after"].visible
+
+
+def test_keep_puts_the_model_into_every_dock_and_chooses_it_in_segment(
+    qtbot: QtBot, viewer: Any, dock: FineTuneDock
+) -> None:
+    _, segment = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    qtbot.waitUntil(lambda: segment.is_ready, timeout=LONG_MS)
+    fine_tune(qtbot, dock)
+    click(qtbot, dock.result.keep)
+    qtbot.waitUntil(lambda: "Kept as 'fresh, em'" in dock.result.why.text(), timeout=LONG_MS)
+    assert segment.model.info.name == "fresh, em"
+    assert dock.model.info is not None
+    assert dock.model.info.name == "fresh", "the next training starts where this one did"
+    assert dock.model.models.findText("fresh, em (yours)") >= 0
+    assert not dock.result.keep.isEnabled()
+    click(qtbot, dock.result.back)
+    qtbot.waitUntil(lambda: "Back to 'fresh'" in dock.result.verdict.text(), timeout=LONG_MS)
+    assert segment.model.info.name == "fresh"
+    assert "em › after" not in viewer.layers
+    qtbot.waitUntil(lambda: segment.is_ready, timeout=LONG_MS)
+
+
+def test_a_name_that_is_taken_or_impossible_cannot_be_kept_and_says_why(
+    qtbot: QtBot, dock: FineTuneDock
+) -> None:
+    fine_tune(qtbot, dock)
+    for name, why in (("fresh", "You have a model 'fresh' already"), ("a/b", "cannot be a model's name")):
+        dock.result.name.setText(name)
+        assert not dock.result.keep.isEnabled()
+        assert why in dock.result.why.text()
+    dock.result.name.setText("em-boundaries")
+    assert "came with the package" in dock.result.why.text()
+    assert dock.result.replace.text() == "Replace 'fresh'"
+    click(qtbot, dock.result.replace)
+    qtbot.waitUntil(lambda: "Kept as 'fresh'" in dock.result.why.text(), timeout=LONG_MS)
+    assert load_model("fresh").history
+    click(qtbot, dock.result.back)
+    qtbot.waitUntil(lambda: "Back to" in dock.result.verdict.text(), timeout=LONG_MS)
+    assert not load_model("fresh").history
+
+
+def test_a_full_disk_is_said_and_the_model_can_still_be_kept(
+    qtbot: QtBot, dock: FineTuneDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_unet_seg.core.errors import OutputError
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OutputError("The disk is full: make room and try again.")
+
+    fine_tune(qtbot, dock)
+    with monkeypatch.context() as patched:
+        patched.setattr(Model, "save", full)
+        click(qtbot, dock.result.keep)
+        qtbot.waitUntil(lambda: "disk is full" in dock.message.sentence.text(), timeout=LONG_MS)
+    assert dock.result.keep.isEnabled()
+    click(qtbot, dock.result.keep)
+    qtbot.waitUntil(lambda: "Kept as" in dock.result.why.text(), timeout=LONG_MS)
+
+
+def test_pause_resume_and_stop(qtbot: QtBot, dock: FineTuneDock) -> None:
+    start_endless(qtbot, dock)
+    assert not dock.button.isEnabled()
+    assert dock.progress.cancel.text() == "Stop, keep best"
+    click(qtbot, dock.progress.pause)
+    assert dock.progress.text.text().startswith("Paused · step")
+    assert dock.progress.pause.text() == "Resume"
+    click(qtbot, dock.progress.pause)
+    assert dock.progress.pause.text() == "Pause"
+    seen = len(dock.curves.loss.x)
+    qtbot.waitUntil(lambda: len(dock.curves.loss.x) > seen, timeout=LONG_MS)
+    stop(qtbot, dock)
+    assert not dock.result.isHidden()
+    assert dock.button.isEnabled()
+
+
+def test_the_row_says_step_time_and_memory(qtbot: QtBot, dock: FineTuneDock) -> None:
+    start_endless(qtbot, dock)
+    qtbot.waitUntil(lambda: "left" in dock.progress.text.text(), timeout=LONG_MS)
+    parts = dock.progress.text.text().split(" · ")
+    assert parts[0].startswith("step ")
+    assert parts[0].endswith(" of 100000")
+    assert parts[1].endswith(" left")
+    assert parts[2].endswith((" MB", " GB"))
+    stop(qtbot, dock)
+    assert [bytes_in_words(n) for n in (640_000_000, 1_100_000_000)] == ["640 MB", "1.1 GB"]
+
+
+def test_the_preview_can_be_switched_off_and_on(qtbot: QtBot, viewer: Any, dock: FineTuneDock) -> None:
+    tick(qtbot, dock.preview)
+    start_endless(qtbot, dock)
+    assert "em › preview" not in viewer.layers
+    tick(qtbot, dock.preview)
+    qtbot.waitUntil(lambda: "em › preview" in viewer.layers, timeout=LONG_MS)
+    tick(qtbot, dock.preview)
+    assert not viewer.layers["em › preview"].visible
+    stop(qtbot, dock)
+
+
+def test_without_an_annotation_the_button_says_what_to_do(
+    qtbot: QtBot,
+    viewer: Any,
+    squares: Any,
+    fresh_model: Model,  # noqa: F811
+) -> None:
+    dock = dock_in(viewer, qtbot)
+    assert not dock.button.isEnabled()
+    assert "make a layer in the Annotate dock" in dock.why.text()
+    em = add_stack(viewer, squares)
+    layer = new_annotation_layer(viewer, em)
+    assert not dock.button.isEnabled()
+    assert "Nothing is painted in 'em › annotation' yet" in dock.why.text()
+    layer.paint((1, 26, 11), 2)
+    qtbot.waitUntil(lambda: dock.button.isEnabled(), timeout=LONG_MS)
+    dock.annotations.layers.item(0).setCheckState(Qt.CheckState.Unchecked)
+    assert "Tick at least one layer" in dock.why.text()
+
+
+def test_only_background_is_a_sentence_and_the_dock_works_again(
+    qtbot: QtBot, viewer: Any, dock: FineTuneDock, painted: Any
+) -> None:
+    objects = painted.data > 1
+    painted.data[objects] = 1
+    fine_tune(qtbot, dock)
+    assert "No object is annotated" in dock.message.sentence.text()
+    painted.data[objects] = 2
+    fine_tune(qtbot, dock)
+    assert not dock.result.isHidden()
+
+
+def test_a_second_image_can_be_left_out(qtbot: QtBot, viewer: Any, dock: FineTuneDock, squares: Any) -> None:
+    other = viewer.add_image(squares[2], name="other", units=("nm", "nm"), scale=(10, 10))
+    labels = new_annotation_layer(viewer, other)
+    assert len(dock.annotations.chosen) == 2
+    dock.annotations.layers.item(1).setCheckState(Qt.CheckState.Unchecked)
+    assert len(dock.annotations.chosen) == 1
+    dock.learn_from(labels)
+    assert dock.annotations.chosen == [labels]
+
+
+def test_a_pixel_size_that_is_not_known_is_asked_for(
+    qtbot: QtBot, viewer: Any, dock: FineTuneDock, squares: Any
+) -> None:
+    assert dock.annotations.pixel_size_nm is None
+    plain = viewer.add_image(squares[0], name="plain")
+    dock.learn_from(new_annotation_layer(viewer, plain))
+    assert dock.annotations.size.isVisibleTo(dock)
+    dock.annotations.size.setValue(5)
+    assert dock.request().pixel_size_nm == (5, 5)
+
+
+def test_an_rgb_layer_offers_grey(qtbot: QtBot, viewer: Any, dock: FineTuneDock, squares: Any) -> None:
+    colour = viewer.add_image(np.stack([squares[0]] * 3, axis=-1), rgb=True, name="rgb")
+    dock.learn_from(new_annotation_layer(viewer, colour))
+    assert dock.annotations.channel.isVisibleTo(dock)
+    assert dock.annotations.channel.currentText() == "grey"
+    assert dock.request().channel == "grey"
+
+
+def test_presets_fill_in_what_is_folded_away(qtbot: QtBot, dock: FineTuneDock) -> None:
+    click(qtbot, dock.more.toggle)
+    assert dock.more.steps.isVisibleTo(dock)
+    click(qtbot, dock.preset.paper)
+    assert dock.more.steps.value() == 20000
+    assert dock.settings().optimizer == "sgd"
+    dock.more.batch.setValue(3)
+    dock.more.weights.setCurrentText("none")
+    wishes = dock.settings()
+    assert wishes.batch_size == 3
+    assert wishes.weights.w0 == 0
+
+
+def test_what_became_worse_is_said_and_not_offered(
+    qtbot: QtBot, dock: FineTuneDock, bright_model: Model
+) -> None:
+    dock.model.reload()
+    dock.model.choose("bright")
+    dock.more.steps.setValue(10)
+    dock.more.rate.setText("0.5")
+    fine_tune(qtbot, dock)
+    assert dock.result.verdict.text().startswith("It became worse, so the old model stays.")
+    assert dock.result.choices.isHidden()
+
+
+def test_the_script_does_the_same_again(
+    qtbot: QtBot, viewer: Any, dock: FineTuneDock, model_folder: Path
+) -> None:
+    click(qtbot, dock.script_button)
+    script = QGuiApplication.clipboard().text()
+    fine_tune(qtbot, dock)
+    assert dock.fine_tuning is not None
+    assert dock.fine_tuning.tuned is not None
+    expected = dock.fine_tuning.tuned.after.network.state_dict()
+    exec(script, {})  # noqa: S102 - that it runs is the promise
+    found = load_model("fresh, em").network.state_dict()
+    for key, weights in expected.items():
+        np.testing.assert_array_equal(found[key], weights)
+
+
+def test_the_dock_comes_back_as_it_was(qtbot: QtBot, viewer: Any, dock: FineTuneDock) -> None:
+    click(qtbot, dock.preset.thorough)
+    tick(qtbot, dock.preview)
+    dock.more.steps.setValue(2)
+    fine_tune(qtbot, dock)
+    again = FineTuneDock(viewer)
+    qtbot.addWidget(again)
+    assert again.preset.chosen == "thorough"
+    assert not again.preview.isChecked()
+    qtbot.waitUntil(lambda: again.is_ready, timeout=LONG_MS)
+
+
+def test_taking_the_dock_out_stops_its_run_and_leaves_no_thread(
+    qtbot: QtBot, viewer: Any, dock: FineTuneDock, no_thread_left: Callable[[], bool]
+) -> None:
+    start_endless(qtbot, dock)
+    viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(no_thread_left, timeout=LONG_MS)
+    assert "em › preview" not in viewer.layers
+
+
+def test_the_plots_follow_the_theme(qtbot: QtBot, viewer: Any, dock: FineTuneDock) -> None:
+    dark = dock.curves._colours
+    viewer.theme = "light"
+    assert dock.curves._colours != dark
+
+
+def test_long_curves_stay_short() -> None:
+    series = Series()
+    for step in range(10_000):
+        series.add(step, step)
+    assert len(series.x) < MOST_POINTS
+    np.testing.assert_allclose(series.x, series.y)
+    assert series.x == sorted(series.x)
+    assert series.x[-1] > 9000
+
+
+def test_every_control_has_one_sentence_that_explains_it(dock: FineTuneDock) -> None:
+    kinds = (QPushButton, QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit)
+    controls = [
+        w for kind in kinds for w in dock.findChildren(kind) if w.objectName() != "qt_spinbox_lineedit"
+    ]
+    own = [w for w in controls if not isinstance(w.parent(), (QAbstractSpinBox, QComboBox))]
+    for control in own:
+        explained = control if control.toolTip() else control.parent()
+        assert explained.toolTip().endswith("."), control
