@@ -186,6 +186,28 @@ def test_planes_that_did_not_change_are_not_prepared_again(monkeypatch: pytest.M
     assert len(prepared) == 3
 
 
+def test_a_plane_that_is_painted_on_equals_one_that_is_prepared_anew() -> None:
+    rng = np.random.default_rng(4)
+    annotation = grid_of_discs()
+    labels, annotated = annotation.labels.copy(), rng.random(annotation.labels.shape) < 0.9
+    annotated[0, 0] = annotated[-1, -1] = True  # the box stays
+    settings = replace(QUICK, validation_fraction=0.0)
+    source = source_of(Annotation(annotation.image, labels, annotated), settings=settings)
+    for _ in range(20):
+        y, x = rng.integers(1, 110, 2)
+        labels, annotated = labels.copy(), annotated.copy()
+        labels[y : y + rng.integers(1, 9), x : x + rng.integers(1, 9)] = rng.integers(0, 30)
+        annotated[x : x + 5, y : y + 5] = rng.random() < 0.5
+        painted = Annotation(annotation.image, labels, annotated)
+        (kept,) = source.renewed([painted]).samples
+        (anew,) = source_of(painted, settings=settings).data.samples
+        np.testing.assert_array_equal(kept.labels, anew.labels)
+        np.testing.assert_array_equal(kept.annotated, anew.annotated)
+        assert kept.weights is not None
+        assert anew.weights is not None
+        np.testing.assert_allclose(kept.weights, anew.weights, atol=5e-4 * settings.weights.w0)
+
+
 def test_classes_are_counted_over_everything_that_is_annotated_also_what_is_held_out() -> None:
     annotation = grid_of_discs()
     settings = replace(QUICK, weights=TrainSettings.paper().weights)

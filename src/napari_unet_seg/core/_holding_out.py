@@ -243,12 +243,12 @@ def _has_both(plane: TrainingPlane, where: Mask) -> bool:
 
 def _strip(plane: TrainingPlane, fraction: float) -> Mask | None:
     """The strip to hold out; None where it would be too narrow, or one side of its edge told too little."""
-    rows, columns = np.nonzero(plane.annotated)
-    spans = [(int(rows.min()), int(rows.max()) + 1), (int(columns.min()), int(columns.max()) + 1)]
+    lines = [np.flatnonzero(plane.annotated.any(axis=axis)) for axis in (1, 0)]
+    spans = [(int(line[0]), int(line[-1]) + 1) for line in lines]
     height, width = (stop - start for start, stop in spans)
     axis = int(width > height)
     strip_px = round(max(height, width) * fraction)
-    is_dense = 2 * rows.size > height * width
+    is_dense = 2 * np.count_nonzero(plane.annotated) > height * width
     if strip_px < NARROWEST_STRIP_PX or not is_dense:
         return None
     strip = np.zeros_like(plane.annotated)

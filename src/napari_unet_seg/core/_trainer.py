@@ -218,15 +218,14 @@ class Trainer:
 
     def model_of_now(self) -> Model:
         """The network as it is, to be used before the next step, with what is known of the model."""
-        return Model(self.model.info, self.network)
+        if self.device.type == "cpu":
+            return Model(self.model.info, self.network)
+        return self._model_with(self.network.state_dict())
 
     def engine_of(self, candidate: Candidate | None = None) -> InferenceNetwork:
         """The network of now, or with other weights, as prediction runs it."""
-        if candidate is None:
-            return InferenceNetwork(self.network, self.device)
-        network = self.model.copy().network
-        network.load_state_dict(candidate.weights)
-        return InferenceNetwork(network, self.device)
+        model = self.model_of_now() if candidate is None else self._model_with(candidate.weights)
+        return InferenceNetwork(model.network, self.device)
 
     def best_model(self) -> Model:
         """Return the best weights met, at first the starting ones, with this training in the history."""
@@ -327,6 +326,12 @@ class Trainer:
         by_steps = per_step * (self.settings.steps - self.step)
         limit_s = math.inf if self.settings.time_limit_s is None else self.settings.time_limit_s
         return max(0.0, min(by_steps, limit_s - spent))
+
+    def _model_with(self, weights: Weights) -> Model:
+        """A model on the CPU, where its weights are prepared for prediction: not every GPU can in double."""
+        model = self.model.copy()
+        model.network.load_state_dict(weights)
+        return model
 
     def _may_be_kept(self, score: Score, before: Score | None) -> bool:
         """Whether it is better than the starting model, and its value not lower in the least."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -63,6 +64,7 @@ class TrainingPlane:
     parts: WeightParts
     has_gaps_in_image: bool = False
 
+    @cached_property
     def complete_diameters(self) -> NDArray[np.float64]:
         """Of each object that no pixel without annotation touches: that of a disc of its area."""
         beside = ndimage.binary_dilation(~self.annotated, np.ones((3, 3), bool))
@@ -71,7 +73,7 @@ class TrainingPlane:
         areas[0] = 0
         return np.sqrt(4 * areas[areas > 0] / math.pi)
 
-    @property
+    @cached_property
     def n_objects(self) -> int:
         """How many ids are annotated."""
         return int(np.count_nonzero(np.bincount(self.labels.ravel())[1:]))
@@ -98,6 +100,7 @@ class PlaneShop:
         self._info, self._weights = info, weights
         self._pixel_size_nm, self._reach_px = pixel_size_nm, reach_px
         self._made: dict[str, TrainingPlane] = {}
+        self._latest: dict[str, TrainingPlane] = {}
 
     def planes(self, annotations: Sequence[Annotation]) -> list[TrainingPlane]:
         """Every annotated plane that has a finite pixel.
@@ -126,6 +129,7 @@ class PlaneShop:
         if unusable is not None and not planes:
             raise unusable
         self._made = made
+        self._latest = {plane.identity: plane for plane in planes}
         return planes
 
     def _make(
@@ -136,35 +140,66 @@ class PlaneShop:
         annotated: NDArray[np.bool_],
         zoom: Zoom,
     ) -> TrainingPlane:
-        """Normalise, zoom, cut, carve and weigh."""
-        statistics = plane_statistics(image, self._info.normalisation)
+        """Normalise, zoom, cut, carve and weigh; of a plane that is known, only where it has changed."""
         counted, mask = _nearest(labels, zoom), _nearest(annotated, zoom)
         box = _around(mask, self._reach_px)
+        counted, mask = _small_ids(counted[box], self._info.task), np.array(mask[box])
+        before = self._latest.get(identity)
+        if before is not None and before.box == box and self._info.task == "instances":
+            return self._changed(before, counted, mask)
+        statistics = plane_statistics(image, self._info.normalisation)
         rows, columns = (Span(part.start, part.stop) for part in box)
 
         def read(rows: Span, columns: Span) -> Floats:
             part = image[:, rows.start : rows.stop, columns.start : columns.stop]
             return apply(part, statistics)
 
-        grey = zoomed_region(read, (image.shape[1], image.shape[2]), rows, columns, zoom)
-        counted, mask = _small_ids(counted[box], self._info.task), np.array(mask[box])
-        task = self._info.task
         return TrainingPlane(
             identity=identity,
             shape=(zoomed_length(image.shape[1], zoom[0]), zoomed_length(image.shape[2], zoom[1])),
             box=box,
-            image=grey,
+            image=zoomed_region(read, (image.shape[1], image.shape[2]), rows, columns, zoom),
             labels=counted,
-            carved=carve_gaps(counted, task=task).astype(np.int32),
+            carved=carve_gaps(counted, task=self._info.task).astype(np.int32),
             annotated=mask,
-            parts=weight_parts(
-                counted,
-                self._weights,
-                annotated=mask,
-                task=task,
-                n_classes=self._info.architecture.n_classes,
-            ),
+            parts=self._parts(counted, mask),
             has_gaps_in_image=statistics.n_not_finite > 0,
+        )
+
+    def _changed(
+        self, before: TrainingPlane, labels: NDArray[np.int32], annotated: NDArray[np.bool_]
+    ) -> TrainingPlane:
+        """The same plane with another annotation: all that a change can be seen in is made anew."""
+        is_changed = (before.labels != labels) | (before.annotated != annotated)
+        if not is_changed.any():
+            return before
+        part = self._parts(labels, annotated, _around(is_changed, 0))
+        classes, border, carved = (
+            before.parts.classes.copy(),
+            before.parts.border.copy(),
+            before.carved.copy(),
+        )
+        classes[part.box], border[part.box] = part.classes, part.border
+        seen, needed = _around(is_changed, 1), _around(is_changed, 2)  # a gap depends on the pixels beside it
+        rows, columns = (
+            slice(of.start - around.start, of.stop - around.start)
+            for of, around in zip(seen, needed, strict=True)
+        )
+        carved = before.carved.copy()
+        carved[seen] = carve_gaps(labels[needed])[rows, columns]
+        parts = replace(before.parts, classes=classes, border=border)
+        return replace(before, labels=labels, annotated=annotated, carved=carved, parts=parts)
+
+    def _parts(
+        self, labels: NDArray[np.int32], annotated: NDArray[np.bool_], changed: Box | None = None
+    ) -> WeightParts:
+        return weight_parts(
+            labels,
+            self._weights,
+            changed=changed,
+            annotated=annotated,
+            task=self._info.task,
+            n_classes=self._info.architecture.n_classes,
         )
 
 

@@ -287,7 +287,7 @@ def _counts(planes: Sequence[TrainingPlane], info: ModelInfo) -> ClassCounts:
 def _diameter_px(planes: Sequence[TrainingPlane], task: Task) -> float | None:
     if task != "instances":
         return None
-    diameters = np.concatenate([plane.complete_diameters() for plane in planes])
+    diameters = np.concatenate([plane.complete_diameters for plane in planes])
     n_objects = sum(plane.n_objects for plane in planes)
     return float(np.median(diameters)) if diameters.size > LEAST_COMPLETE * n_objects else None
 
