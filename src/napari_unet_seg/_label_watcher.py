@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet_seg._layers import Index
+from napari_unet_seg.core.boxes import as_few, common, extent, relative
 
 Box: TypeAlias = tuple[slice, slice]
 _TileKey: TypeAlias = tuple[Index, int, int]
@@ -30,10 +30,8 @@ DRAG_MS = 30
 """Time between two notices of a drag of the brush."""
 _LOOK_MS = 8.0
 """How long looking for changes may keep the window waiting; then it goes on after the next events."""
-_UNDO_STEPS = 100
-"""As far back as napari's undo goes."""
-_MOST_BOXES = 64
-"""More boxes than this are one."""
+_MOST_PAINTED_TILES = 2048
+"""Tiles of other planes that are remembered, in case a stroke there is undone: 256 MB of 16-bit labels."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,8 @@ class LabelWatcher(QObject):  # type: ignore[misc]
         super().__init__(parent)
         self._watch = _Watch.of(_behind_proxy(layer), _behind_proxy(viewer))
         self._watch.add(self)
+        self._farewell: Any = partial(self._watch.release, id(self))
+        self.destroyed.connect(self._farewell)
 
     @property
     def plane(self) -> Index:
@@ -89,6 +89,10 @@ class LabelWatcher(QObject):  # type: ignore[misc]
     def close(self) -> None:
         """Say nothing any more."""
         self._watch.release(id(self))
+        if self._farewell is not None:
+            # A slot that the garbage collector has emptied before Qt deletes the watcher would crash.
+            self.destroyed.disconnect(self._farewell)
+            self._farewell = None
 
 
 class _Watch(QObject):  # type: ignore[misc]
@@ -98,7 +102,7 @@ class _Watch(QObject):  # type: ignore[misc]
         super().__init__()
         self._layer, self._viewer = layer, viewer
         self._listeners: weakref.WeakValueDictionary[int, LabelWatcher] = weakref.WeakValueDictionary()
-        self._painted: deque[frozenset[_TileKey]] = deque(maxlen=_UNDO_STEPS)
+        self._painted: dict[_TileKey, None] = {}  # what was painted last comes last
         self._boxes: list[tuple[slice, ...]] = []  # that were painted, one slice per axis
         self._doubtful: dict[_TileKey, bool] = {}  # tiles to look at; True: one not yet seen may have changed
         self._timer = QTimer(self)
@@ -118,7 +122,6 @@ class _Watch(QObject):  # type: ignore[misc]
     def add(self, listener: LabelWatcher) -> None:
         """Tell it of changes until it is released or destroyed."""
         self._listeners[id(listener)] = listener
-        listener.destroyed.connect(partial(self.release, id(listener)))
 
     def release(self, listener_id: int, _gone: Any = None) -> None:
         """Tell it nothing any more."""
@@ -166,11 +169,11 @@ class _Watch(QObject):  # type: ignore[misc]
 
     def _note_stroke(self, event: Any) -> None:
         """A stroke has ended, or is about to be written."""
-        boxes = _as_few([_box_of(atom) for atom in event.value])
+        boxes = as_few([_box_of(atom) for atom in event.value])
         self._boxes += boxes
-        self._painted.append(
-            frozenset(key for box in boxes for plane, part in _planes_of(box) for key in _keys(plane, part))
-        )
+        for key in (key for box in boxes for plane, part in _planes_of(box) for key in _keys(plane, part)):
+            self._painted.pop(key, None)
+            self._painted[key] = None
         self._timer.start(0)
 
     def _note_drawing(self, _event: Any = None) -> None:
@@ -203,7 +206,9 @@ class _Watch(QObject):  # type: ignore[misc]
         self._doubtful = {key: True for key, may_differ in self._doubtful.items() if may_differ}
         self._work(longest_ms=float("inf"))
         self.plane = plane
-        self._memory.keep(frozenset().union(*self._painted))
+        for key in list(self._painted)[:-_MOST_PAINTED_TILES]:
+            del self._painted[key]
+        self._memory.keep(self._painted.keys())
         self._doubtful |= dict.fromkeys(self._tiles_in_view(), False)
         self._timer.start(0)
         for listener in list(self._listeners.values()):
@@ -219,17 +224,18 @@ class _Watch(QObject):  # type: ignore[misc]
             return
         until = time.perf_counter() + longest_ms / 1e3
         data, boxes, self._boxes = self._data, self._boxes, []
-        found = [
-            change
-            for box in boxes
-            for plane, part in _planes_of(box)
-            for key in _keys(plane, part)
-            for change in self._memory.compare(data, key, part, may_differ=True)
-        ]
+        parts: dict[_TileKey, list[Box]] = {}
+        for plane, part in (place for box in boxes for place in _planes_of(box)):
+            for key in _keys(plane, part):
+                parts.setdefault(key, []).append(part)
+        found: list[Change] = []
+        for key, where in parts.items():
+            is_doubtful = self._doubtful.pop(key, False)
+            found += self._memory.compare(data, key, [_tile(data, key)] if is_doubtful else where)
         while self._doubtful and time.perf_counter() < until:
             key = next(iter(self._doubtful))
             may_differ = self._doubtful.pop(key)
-            found += self._memory.compare(data, key, _tile(data, key), may_differ=may_differ)
+            found += self._memory.compare(data, key, [_tile(data, key)] if may_differ else [])
         if self._doubtful:
             self._timer.start(0)
         for change in _gathered(found):
@@ -269,32 +275,32 @@ class _Memory:
         for key in keys:
             self.tiles[key] = np.array(data[(*key[0], *_tile(data, key))])
 
-    def keep(self, keys: frozenset[_TileKey]) -> None:
+    def keep(self, keys: Collection[_TileKey]) -> None:
         """Forget all others."""
         self.tiles = {key: tile for key, tile in self.tiles.items() if key in keys}
 
-    def compare(self, data: Any, key: _TileKey, box: Box, *, may_differ: bool) -> Iterator[Change]:
-        """What is different of the box in a tile, and remember it.
-
-        A tile that was never looked at is all different, if it may differ.
-        """
+    def compare(self, data: Any, key: _TileKey, boxes: Sequence[Box]) -> Iterator[Change]:
+        """What is different in these boxes of a tile, and remember it; all of them, if it was not known."""
         tile_box = _tile(data, key)
         known = self.tiles.get(key)
         if known is None:
             self.remember(data, [key])
-            if may_differ:
-                yield Change(key[0], _common(box, tile_box))
-            return
-        part = _common(box, tile_box)
-        now = np.asarray(data[(*key[0], *part)])
-        before = known[_relative(part, tile_box)]
-        differs = now != before
-        if not differs.any():
-            return
-        inner = _extent(differs)
-        before[inner] = now[inner]
-        rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(part, inner, strict=True))
-        yield Change(key[0], (rows, columns), differs[inner])
+        for part in (common(box, tile_box) for box in boxes):
+            if known is None:
+                yield Change(key[0], part)
+                continue
+            now, before = np.asarray(data[(*key[0], *part)]), known[relative(part, tile_box)]
+            differs = now != before
+            if differs.any():
+                inner = extent(differs)
+                before[inner] = now[inner]
+                yield Change(key[0], _moved(inner, part), differs[inner])
+
+
+def _moved(inner: Box, box: Box) -> Box:
+    """A part of a box, in the plane."""
+    rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(box, inner, strict=True))
+    return rows, columns
 
 
 def _gathered(changes: Sequence[Change]) -> list[Change]:
@@ -302,7 +308,7 @@ def _gathered(changes: Sequence[Change]) -> list[Change]:
     gathered: list[Change] = []
     for plane in dict.fromkeys(change.plane for change in changes):
         here = [change for change in changes if change.plane == plane]
-        boxes = _as_few([change.box for change in here])
+        boxes = as_few([change.box for change in here])
         gathered += (_united(plane, box, [one for one in here if _is_in(one.box, box)]) for box in boxes)
     return gathered
 
@@ -313,64 +319,12 @@ def _united(plane: Index, box: Box, changes: list[Change]) -> Change:
         return Change(plane, box)
     mask = np.zeros([part.stop - part.start for part in box], bool)
     for change in changes:
-        mask[_relative(change.box, box)] |= change.mask
+        mask[relative(change.box, box)] |= change.mask
     return Change(plane, box, mask)
-
-
-def _as_few(boxes: list[Any]) -> list[Any]:
-    """Fewer boxes that hold the same: those are joined whose common hull is not much larger than they are."""
-    if len(boxes) > _MOST_BOXES:
-        by_planes: dict[tuple[tuple[int, int], ...], list[Any]] = {}
-        for box in boxes:
-            by_planes.setdefault(tuple((part.start, part.stop) for part in box[:-2]), []).append(box)
-        return [_hull(*group) for group in by_planes.values()]
-    few: list[Any] = []
-    for box in boxes:
-        while (other := next((one for one in few if _are_close(one, box)), None)) is not None:
-            few.remove(other)
-            box = _hull(other, box)
-        few.append(box)
-    return few
-
-
-def _are_close(a: tuple[slice, ...], b: tuple[slice, ...]) -> bool:
-    return _size(_hull(a, b)) <= 1.5 * (_size(a) + _size(b))
-
-
-def _size(box: tuple[slice, ...]) -> int:
-    return int(np.prod([part.stop - part.start for part in box]))
-
-
-def _hull(*boxes: tuple[slice, ...]) -> tuple[slice, ...]:
-    """The smallest box around all."""
-    return tuple(
-        slice(min(part.start for part in parts), max(part.stop for part in parts))
-        for parts in zip(*boxes, strict=True)
-    )
 
 
 def _is_in(box: Box, around: Box) -> bool:
     return all(a.start <= b.start and b.stop <= a.stop for a, b in zip(around, box, strict=True))
-
-
-def _common(a: Box, b: Box) -> Box:
-    rows, columns = (
-        slice(max(one.start, other.start), min(one.stop, other.stop)) for one, other in zip(a, b, strict=True)
-    )
-    return rows, columns
-
-
-def _relative(box: Box, origin: Box) -> Box:
-    rows, columns = (
-        slice(part.start - at.start, part.stop - at.start) for part, at in zip(box, origin, strict=True)
-    )
-    return rows, columns
-
-
-def _extent(mask: NDArray[np.bool_]) -> Box:
-    """The smallest box around what is True; something is."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _planes_of(box: tuple[slice, ...]) -> Iterator[tuple[Index, Box]]:

@@ -350,7 +350,7 @@ def unused_name(viewer: Any, base: str) -> str:
 
 
 def is_made_here(image_layer: Any) -> bool:
-    """Whether an image layer is one of ours, such as probabilities or a weight map, not one that was opened."""
+    """Whether an image layer shows something of ours, such as probabilities, and was not opened."""
     said = image_layer.metadata.get(METADATA)
     return said is not None and "path" not in said
 

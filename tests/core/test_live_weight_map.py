@@ -219,3 +219,13 @@ def test_counts_are_taken_after_carving() -> None:
     assert sum(counts.pixels) == np.count_nonzero(labels < 3)
     assert counts.pixels[1] == np.count_nonzero(carve_gaps(labels)[labels < 3])
     assert counts.pixels[1] < np.count_nonzero(labels[labels < 3])
+
+
+@pytest.mark.parametrize("at", [1, 120, 600])
+def test_counts_of_parts_add_up(at: int) -> None:
+    labels = squares()
+    labels[120:140, 100:140] = 4
+    everywhere = np.ones(labels.shape, bool)
+    upper = count_classes(labels[:at], everywhere[:at])
+    lower = count_classes(labels[at - 1 :], everywhere[at - 1 :], skipped_rows=1)
+    assert upper + lower == count_classes(labels, everywhere)

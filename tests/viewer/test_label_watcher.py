@@ -238,6 +238,23 @@ def test_a_plane_written_right_after_going_there_is_told_even_if_not_where(
     assert any(rows.start <= 5 < rows.stop and columns.start <= 5 < columns.stop for rows, columns in boxes)
 
 
+def test_strokes_right_after_going_to_a_plane_are_all_told(
+    viewer: ViewerModel, layer: Any, heard: Listener
+) -> None:
+    viewer.dims.set_current_step(0, 2)
+    layer.paint((2, 50, 50), 2)
+    layer.fill((2, 130, 130), 9)
+    layer.undo()
+    layer.paint((2, 200, 200), 2)
+    told = np.zeros((SIDE, SIDE), bool)
+    for change in heard.news():
+        assert change.plane == (2,)
+        told[change.box] = True
+    assert told[50, 50]
+    assert told[200, 200]
+    assert told[130, 130], "also what was undone: it may have been read in between"
+
+
 def test_an_image_without_planes_has_one(viewer: ViewerModel) -> None:
     flat = viewer.add_labels(np.zeros((50, 60), np.uint8))
     watcher = LabelWatcher(flat, viewer)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product, zip_longest
+from itertools import product
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet_seg.core._gaps import IntArray, Task
+from napari_unet_seg.core.boxes import hull
 from napari_unet_seg.core.weight_map import (
     ClassCounts,
     WeightParts,
@@ -83,7 +84,7 @@ class LiveWeightMap:
         self._counts = ClassCounts((0,) * n_classes)
         self._used: Box | None = None  # outside, nothing is annotated
         self._blocks = _blocks(height, width, max(BLOCK_PX, 4 * halo_px(self.settings)))
-        self._shown = _sum(self._others, self._estimate(n_classes))
+        self._shown = self._others + self._estimate(n_classes)
 
     def _estimate(self, n_classes: int) -> ClassCounts:
         """Annotated pixels of each class, as good as it gets before the gaps are carved."""
@@ -110,17 +111,17 @@ class LiveWeightMap:
 
     @property
     def _total(self) -> ClassCounts:
-        return _sum(self._others, self._counts)
+        return self._others + self._counts
 
     def look_at(self, box: Box) -> None:
         """Fill the blocks of this part of the plane first."""
-        middle = [(part.start + part.stop) / 2 for part in box]
+        middle_y, middle_x = ((part.start + part.stop) / 2 for part in box)
 
         def distance(block: Box) -> float:
-            """Of its nearest pixel, along the farther axis."""
-            return max(
-                max(part.start - at, at - part.stop, 0.0) for part, at in zip(block, middle, strict=True)
-            )
+            rows, columns = block
+            along_y = max(rows.start - middle_y, middle_y - rows.stop)
+            along_x = max(columns.start - middle_x, middle_x - columns.stop)
+            return float(max(along_y, along_x))
 
         self._blocks.sort(key=distance, reverse=True)
 
@@ -186,7 +187,7 @@ class LiveWeightMap:
         self._counts = self._counts.updated(old.counts, new.counts)
         old.classes[...], old.border[...] = new.classes, new.border
         if sum(new.counts.pixels):
-            self._used = box if self._used is None else _hull(box, self._used)
+            self._used = box if self._used is None else hull(box, self._used)
         return Redrawn(box, new.weights(self.settings, self._shown))
 
     def _parts_in(self, box: Box) -> WeightParts:
@@ -195,16 +196,16 @@ class LiveWeightMap:
         return WeightParts(box, whole.classes[box], whole.border[box], whole.n_classes)
 
 
-def count_classes(labels: IntArray, annotated: NDArray[np.bool_], *, task: Task = "instances") -> ClassCounts:
-    """Annotated pixels of each class of a plane, after carving the gaps."""
-    carved = carve_gaps(labels, annotated=annotated, task=task)
+def count_classes(
+    labels: IntArray, annotated: NDArray[np.bool_], *, task: Task = "instances", skipped_rows: int = 0
+) -> ClassCounts:
+    """Annotated pixels of each class of a plane, or a part of it, after carving the gaps.
+
+    The gaps of a row depend on the one above: it can be given and skipped.
+    """
+    carved = carve_gaps(labels, annotated=annotated, task=task)[skipped_rows:]
     classes: IntArray = (carved > 0).view(np.uint8) if task == "instances" else carved
-    return ClassCounts(tuple(np.bincount(classes[annotated], minlength=2).tolist()))
-
-
-def _sum(a: ClassCounts, b: ClassCounts) -> ClassCounts:
-    """Counts of both; one may know fewer classes."""
-    return ClassCounts(tuple(map(sum, zip_longest(a.pixels, b.pixels, fillvalue=0))))
+    return ClassCounts(tuple(np.bincount(classes[annotated[skipped_rows:]], minlength=2).tolist()))
 
 
 def _blocks(height: int, width: int, side_px: int) -> list[Box]:
@@ -213,10 +214,3 @@ def _blocks(height: int, width: int, side_px: int) -> list[Box]:
         for length in (height, width)
     )
     return list(product(rows, columns))[::-1]
-
-
-def _hull(a: Box, b: Box) -> Box:
-    rows, columns = (
-        slice(min(one.start, other.start), max(one.stop, other.stop)) for one, other in zip(a, b, strict=True)
-    )
-    return rows, columns

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, zip_longest
 from math import isfinite, log, prod, sqrt
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from scipy import ndimage
 from napari_unet_seg.core._distances import Reach, two_nearest
 from napari_unet_seg.core._gaps import IntArray, Task, connected_objects, is_gap
 from napari_unet_seg.core._label_checks import by, check_labels, check_mask
+from napari_unet_seg.core.boxes import grown, hull, relative
 from napari_unet_seg.core.errors import InputError
 
 HALO_LEVEL = 1e-3  # of w0: what is smaller does not count as a change
@@ -128,6 +129,10 @@ class ClassCounts:
 
     pixels: tuple[int, ...]
 
+    def __add__(self, other: ClassCounts) -> ClassCounts:
+        """Of both together; one may know fewer classes."""
+        return ClassCounts(tuple(map(sum, zip_longest(self.pixels, other.pixels, fillvalue=0))))
+
     def updated(self, old_part: ClassCounts, new_part: ClassCounts) -> ClassCounts:
         """The counts after a part of what was counted has been replaced."""
         changes = zip(self.pixels, old_part.pixels, new_part.pixels, strict=True)
@@ -221,12 +226,12 @@ def weight_parts(
         for index in product(*(range(b.start, b.stop) for b in outer))
     }
     if wanted is None:
-        inner = _hull([source.seen_from(inner, terms.margin) for source in sources.values()])
+        inner = hull(*(source.seen_from(inner, terms.margin) for source in sources.values()))
     parts = WeightParts.empty((*outer, *inner), _n_classes(labels, task, n_classes))
     for index, source in sources.items():
         here = tuple(i - b.start for i, b in zip(index, outer, strict=True))
         for strip in _strips(inner, terms.margin):
-            terms.write(source, strip, parts, (*here, *_relative(strip, inner)))
+            terms.write(source, strip, parts, (*here, *relative(strip, inner)))
     return parts
 
 
@@ -323,10 +328,10 @@ class _Source:
         if self.components is not None and any(
             c != w for c, w in zip(changed, _whole(self.labels), strict=True)
         ):
-            touching = np.unique(self.components[_grown(changed, (1,) * len(changed), self.labels.shape)])
+            touching = np.unique(self.components[grown(changed, (1,) * len(changed), self.labels.shape)])
             boxes = ndimage.find_objects(np.isin(self.components, touching[touching > 0]).astype(np.int8))
-            changed = _hull([changed, *boxes])
-        return _grown(changed, margin, self.labels.shape)
+            changed = hull(changed, *boxes)
+        return grown(changed, margin, self.labels.shape)
 
 
 @dataclass(frozen=True)
@@ -353,11 +358,11 @@ class _Terms:
 
     def write(self, source: _Source, box: Box, parts: WeightParts, inside: tuple[int | slice, ...]) -> None:
         """Fill `parts` at `inside`, which is the box of the source."""
-        region = _grown(box, self.margin, source.labels.shape)
+        region = grown(box, self.margin, source.labels.shape)
         objects, labels = source.objects(region), source.classes(region)
-        inner = _relative(box, region)
-        near = _grown(inner, (1,) * len(inner), objects.shape)
-        gap = is_gap(objects[near], labels[near] if self.task == "classes" else None)[_relative(inner, near)]
+        inner = relative(box, region)
+        near = grown(inner, (1,) * len(inner), objects.shape)
+        gap = is_gap(objects[near], labels[near] if self.task == "classes" else None)[relative(inner, near)]
         classes = labels[inner] if self.task == "classes" else objects[inner] != 0
         carved = parts.classes[inside]
         carved[...] = classes
@@ -445,25 +450,6 @@ def _whole(array: NDArray[Any]) -> Box:
 def _inside(box: Box, shape: tuple[int, ...]) -> Box:
     """The box with its starts and stops in numbers."""
     return tuple(slice(*b.indices(n)[:2]) for b, n in zip(box, shape, strict=True))
-
-
-def _grown(box: Box, margin: Sequence[int], shape: Sequence[int]) -> Box:
-    """The box with a margin, as far as there are pixels."""
-    return tuple(
-        slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, margin, shape, strict=True)
-    )
-
-
-def _relative(box: Box, origin: Box) -> Box:
-    """The box as it is in an array that was cut out at `origin`."""
-    return tuple(slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, origin, strict=True))
-
-
-def _hull(boxes: Sequence[Box]) -> Box:
-    """The smallest box around all."""
-    return tuple(
-        slice(min(b.start for b in axis), max(b.stop for b in axis)) for axis in zip(*boxes, strict=True)
-    )
 
 
 def _strips(box: Box, margin: Sequence[int]) -> Iterator[Box]:

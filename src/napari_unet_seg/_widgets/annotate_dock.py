@@ -1,0 +1,507 @@
+"""The Annotate dock: a person paints what the network is to learn, and sees what counts and what is amiss."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import napari
+from napari.layers import Image, Labels
+from qtpy.QtCore import QEvent
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet_seg._annotating import Annotating, advice
+from napari_unet_seg._annotation_counts import Totals
+from napari_unet_seg._annotation_layer import (
+    Coding,
+    adopt,
+    check_fit,
+    coding_of,
+    correction_layer,
+    image_layer_of,
+    new_annotation_layer,
+)
+from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
+from napari_unet_seg._widgets.annotate_rows import CodingRow, LayersRow, ProblemList, Question
+from napari_unet_seg._widgets.annotate_tools import CHECK_KEY, MAP_KEY, TOOLS, Keys, ToolRow
+from napari_unet_seg._widgets.annotate_weights import WeightRow
+from napari_unet_seg._widgets.job_row import JobRow
+from napari_unet_seg._widgets.message import Message, wrapped_label
+from napari_unet_seg._widgets.preferences import remember, remembered
+from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
+from napari_unet_seg.core.errors import InputError, UNetSegError
+
+if TYPE_CHECKING:
+    from napari_unet_seg.core.annotation_problems import Problem
+
+_BRUSH_SHARE = 1 / 60
+"""Of the shorter side of an image: the brush that a new annotation starts with."""
+_SMALLEST_BRUSH_PX, _LARGEST_BRUSH_PX = 3, 40
+
+
+class AnnotateDock(QWidget):
+    """Annotate an image layer.
+
+    Parameters
+    ----------
+    napari_viewer
+        Whose layers it offers.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._viewer = behind_proxy(napari_viewer)
+        self._image: LayerImage | None = None
+        self.annotating: Annotating | None = None
+        self._next_unfinished = 0
+        self._is_stopped = False
+        self._keys = Keys(self._viewer)
+        self._make_rows()
+        self._lay_out()
+        self._connect()
+        self._recall()
+        self.reset_choices()
+
+    def _make_rows(self) -> None:
+        self.layers = LayersRow()
+        self.coding = CodingRow()
+        self.tools = ToolRow()
+        self.why = wrapped_label()
+        self.question = Question()
+        self.counted = wrapped_label()
+        self.advice = wrapped_label()
+        self.problems = ProblemList()
+        self.progress = JobRow()
+        self.message = Message()
+        self.veil = QCheckBox("veil over what does not count")
+        self.veil.setToolTip("Darken everything that is not annotated, so that you see what counts.")
+        self.weights = WeightRow()
+        self.button = QPushButton("Fine-tune with this…")
+        self.button.setMinimumHeight(36)
+        self.button.setToolTip("Open the Fine-tune dock with this annotation chosen.")
+        self.script_button = QPushButton("Copy as script")
+        self.script_button.setToolTip("Copy lines of Python to the clipboard that read this annotation.")
+
+    def _lay_out(self) -> None:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        for widget in (
+            self.layers,
+            self.coding,
+            self.tools,
+            self.why,
+            self.question,
+            self.counted,
+            self.advice,
+            self.problems,
+            self.progress,
+            self.message,
+            self.veil,
+            self.weights,
+            self.button,
+            self.script_button,
+        ):
+            column.addWidget(widget)
+        column.addStretch(1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(VerticalScroll(content))
+
+    def _connect(self) -> None:
+        self.layers.image_changed.connect(self._take_image)
+        self.layers.labels_changed.connect(self._take_labels)
+        self.layers.new_wanted.connect(self.make_new)
+        self.coding.coding_chosen.connect(self.choose_coding)
+        self.coding.rectangle_wanted.connect(self._draw_rectangle)
+        self.coding.complete_toggled.connect(self._toggle_complete)
+        self.coding.check_wanted.connect(partial(self._check, at_cursor=False))
+        self.tools.wanted.connect(self.use)
+        self.problems.show_wanted.connect(self._show_problem)
+        self.veil.toggled.connect(self._toggle_veil)
+        self.script_button.clicked.connect(self._copy_script)
+        self._viewer.layers.selection.events.active.connect(self._follow_active)
+        for tool in TOOLS:
+            if not tool.is_napari_key:
+                self._keys.bind(tool.key, partial(self.use, tool.name))
+        self._keys.bind(CHECK_KEY, partial(self._check, at_cursor=True))
+        self._keys.bind(MAP_KEY, self.weights.shown.toggle)
+
+    def reset_choices(self, event: Any = None) -> None:  # noqa: ARG002 - napari calls it when layers change
+        """Offer the layers that there are now; an annotation whose layer is gone is left."""
+        if self._is_stopped:
+            return
+        layers = list(self._viewer.layers)
+        images = [layer for layer in layers if isinstance(layer, Image) and not is_made_here(layer)]
+        self.layers.offer(images, [layer for layer in layers if isinstance(layer, Labels)])
+        if self.layers.labels_layer is None:
+            self._choose_first()
+        self._take_layers()
+
+    # Which layers
+
+    def _choose_first(self) -> None:
+        """The active image, or the only one; and an annotation of it, if there is one."""
+        active = self._viewer.layers.selection.active
+        labels = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
+        if isinstance(active, Image) and not is_made_here(active):
+            self.layers.choose_image(active)
+        mine = [layer for layer in labels if coding_of(layer) and self._annotates_chosen(layer)]
+        if mine:
+            self.layers.choose_labels(active if any(layer is active for layer in mine) else mine[-1])
+
+    def _annotates_chosen(self, labels: Any) -> bool:
+        return image_layer_of(self._viewer.layers, labels) is self.layers.image_layer
+
+    def _follow_active(self, _event: Any = None) -> None:
+        """A person who goes to another annotation in napari's list goes on with it here."""
+        active = self._viewer.layers.selection.active
+        if isinstance(active, Labels) and coding_of(active) and active is not self.layers.labels_layer:
+            self.choose(active)
+
+    def choose(self, labels_layer: Any) -> None:
+        """Go on with this layer, and the image that it belongs to."""
+        self.layers.choose_labels(labels_layer)
+        image_layer = image_layer_of(self._viewer.layers, labels_layer)
+        if image_layer is not None:
+            self.layers.choose_image(image_layer)
+        self._take_layers()
+
+    def _take_image(self) -> None:
+        """Another image was chosen: its own annotation follows, if there is one."""
+        labels = self.layers.labels_layer
+        if labels is None or not self._annotates_chosen(labels):
+            self.layers.choose_labels(None)
+            self._choose_first_of(self.layers.image_layer)
+        self._make_active(self.layers.labels_layer or self.layers.image_layer)
+        self._take_layers()
+
+    def _choose_first_of(self, image_layer: Any) -> None:
+        for layer in self._viewer.layers:
+            is_annotation = isinstance(layer, Labels) and coding_of(layer) is not None
+            if is_annotation and image_layer_of(self._viewer.layers, layer) is image_layer:
+                self.layers.choose_labels(layer)
+
+    def _take_labels(self) -> None:
+        labels = self.layers.labels_layer
+        image_layer = None if labels is None else image_layer_of(self._viewer.layers, labels)
+        if image_layer is not None:
+            self.layers.choose_image(image_layer)
+        self._make_active(labels)
+        self._take_layers()
+
+    def _make_active(self, layer: Any) -> None:
+        """What a person chooses here is what they paint in."""
+        if layer is not None:
+            self._viewer.layers.selection.active = layer
+
+    def _take_layers(self) -> None:
+        """Begin with what is chosen now, unless it is what is worked on."""
+        self._image, self._image_problem = None, ""
+        if self.layers.image_layer is not None:
+            try:
+                self._image = read_image(self.layers.image_layer)
+            except InputError as error:
+                self._image_problem = str(error)
+        labels = self.layers.labels_layer
+        if self.annotating is not None and self.annotating.layer is not labels:
+            self._leave()
+        self.question.withdraw()
+        self.message.clear()
+        if labels is not None and self.annotating is None:
+            self._begin(labels)
+        self._show_state()
+
+    def _begin(self, labels: Any) -> None:
+        coding = coding_of(labels)
+        try:
+            if self._image is not None:
+                check_fit(labels, self._image)
+            if coding is None:
+                self._ask_what_counts(labels)
+                return
+            adopt(labels, coding, self.layers.image_layer)
+        except InputError as error:
+            self.message.show_error(str(error))
+            return
+        annotating = Annotating(self._viewer, labels)
+        annotating.tool_changed.connect(self._show_tool)
+        annotating.said.connect(self.message.show_note)
+        annotating.live.marked.connect(self._show_state)
+        annotating.live.marked.connect(self._show_counts)
+        annotating.live.plane_changed.connect(self._show_state)
+        annotating.counts.changed.connect(self._show_counts)
+        self.annotating = annotating
+        if self.veil.isChecked():
+            annotating.veil.show()
+        self._show_counts()
+
+    def _leave(self) -> None:
+        annotating, self.annotating = self.annotating, None  # closing it changes layers, which is told here
+        if annotating is not None:
+            annotating.close()
+            annotating.deleteLater()
+
+    def _ask_what_counts(self, labels: Any) -> None:
+        self.question.ask(
+            f"'{labels.name}' does not say what counts in it: choose it above to go on with these labels. "
+            "Or correct a copy, of which only counts what you touch.",
+            {"Correct a copy": partial(self.correct, labels)},
+        )
+
+    # New ones
+
+    def make_new(self) -> None:
+        """Add an annotation layer for the image, and take the brush."""
+        if self._image is None:
+            self._show_state()
+            return
+        coding = self.coding.chosen
+        try:
+            layer = new_annotation_layer(self._viewer, self.layers.image_layer, coding=coding)
+        except UNetSegError as error:
+            self.message.show_error(str(error))
+            return
+        self._paint_in(layer)
+
+    def correct(self, labels_layer: Any) -> None:
+        """Add a copy of predicted labels, to be corrected; the prediction is hidden."""
+        image_layer = image_layer_of(self._viewer.layers, labels_layer) or self.layers.image_layer
+        if image_layer is None:
+            self.message.show_error("There is no image that these labels belong to: open it first.")
+            return
+        try:
+            layer = correction_layer(self._viewer, labels_layer, image_layer)
+        except UNetSegError as error:
+            self.message.show_error(str(error))
+            return
+        labels_layer.visible = False
+        self._paint_in(layer)
+
+    def _paint_in(self, layer: Any) -> None:
+        height, width = layer.data.shape[-2:]
+        share = round(min(height, width) * _BRUSH_SHARE)
+        layer.brush_size = min(max(share, _SMALLEST_BRUSH_PX), _LARGEST_BRUSH_PX)
+        self.choose(layer)
+        if self.annotating is not None:
+            self.annotating.take("paint")
+
+    # What counts
+
+    def choose_coding(self, coding: Coding) -> None:
+        """Say what the labels mean; asks where that would turn background into an object, or the reverse."""
+        labels, annotating = self.layers.labels_layer, self.annotating
+        if labels is None:
+            self._show_state()
+            return
+        if annotating is None:
+            self._adopt(labels, coding)
+            return
+        self.question.withdraw()
+        before = annotating.live.coding
+        if coding == before or not self._changes_meaning(before, coding, annotating):
+            self._set_coding(coding)
+            return
+        becomes = (
+            ("background", "an object", "Erase it", 0)
+            if before == "scribbles"
+            else ("an object", "background", "Give it a new id", annotating.live.next_object_id)
+        )
+        self.question.ask(
+            f"What is painted with id 1 is {becomes[0]} now and would become {becomes[1]}.",
+            {becomes[2]: partial(self._replace, becomes[3], coding), "Leave all as it was": self._show_state},
+        )
+
+    def _changes_meaning(self, before: Coding, after: Coding, annotating: Annotating) -> bool:
+        return ("scribbles" in (before, after)) and annotating.has_id_1
+
+    def _replace(self, by: int, coding: Coding) -> None:
+        if self.annotating is not None:
+            self.annotating.replace_id_1(by)
+            self._set_coding(coding)
+
+    def _set_coding(self, coding: Coding) -> None:
+        if self.annotating is not None:
+            self.annotating.live.set_coding(coding)
+        self._show_state()
+
+    def _adopt(self, labels: Any, coding: Coding) -> None:
+        try:
+            if self._image is not None:
+                check_fit(labels, self._image)
+            adopt(labels, coding, self.layers.image_layer)
+        except InputError as error:
+            self.message.show_error(str(error))
+            self._show_state()
+            return
+        self._take_layers()
+
+    def _draw_rectangle(self) -> None:
+        if self.annotating is not None:
+            self.annotating.draw_region()
+
+    def _toggle_complete(self, is_complete: bool) -> None:
+        if self.annotating is not None:
+            self.annotating.toggle_complete(is_complete=is_complete)
+
+    def _check(self, *, at_cursor: bool) -> None:
+        if self.annotating is not None:
+            self.annotating.toggle_checked(at_cursor=at_cursor)
+
+    # Tools
+
+    def use(self, name: str) -> None:
+        """What a big button or its key does."""
+        if self.annotating is None and name == "object" and self.layers.labels_layer is None:
+            self.make_new()
+        if self.annotating is None:
+            self._show_state()
+            return
+        self.message.clear()
+        actions = {
+            "object": self.annotating.take_new_object,
+            "background": self.annotating.take_background,
+            "erase": partial(self.annotating.take, "erase"),
+            "pick": partial(self.annotating.take, "pick"),
+            "unfinished": self._go_to_unfinished,
+        }
+        if name in actions:
+            actions[name]()
+        self._show_tool()
+
+    def _go_to_unfinished(self) -> None:
+        if self.annotating is None:
+            return
+        places = self.annotating.unfinished(self.annotating.counts.totals())
+        if not places:
+            self.message.show_note(
+                "Nothing is unfinished: every rectangle holds an object, no problem found."
+            )
+            return
+        plane, center, box, why = places[self._next_unfinished % len(places)]
+        self._next_unfinished += 1
+        self.annotating.live.go_to(plane, center, box)
+        self.message.show_note(why)
+
+    def _show_problem(self, problem: Problem) -> None:
+        if self.annotating is not None:
+            self.annotating.live.go_to(problem.plane, problem.center)
+
+    def _toggle_veil(self, is_on: bool) -> None:
+        if self.annotating is not None:
+            (self.annotating.veil.show if is_on else self.annotating.veil.hide)()
+
+    # What it says
+
+    def obstacle(self) -> str | None:
+        """Why nothing can be painted now, with a way out; None when it can."""
+        if self.layers.image_layer is None:
+            return "Choose an image layer: none is open yet. Use File > Open, or the Open dock."
+        if self._image is None:
+            return self._image_problem
+        if self.layers.labels_layer is None:
+            return "Press New object, or N on the image, and paint: a labels layer is added for you."
+        return None
+
+    def _show_state(self, _plane: Any = None) -> None:
+        obstacle = self.obstacle()
+        self.why.setText(obstacle or "")
+        self.why.setVisible(bool(obstacle))
+        annotating = self.annotating
+        coding = None if annotating is None else annotating.live.coding
+        plane = () if annotating is None else annotating.live.plane
+        is_stack = self._image is not None and len(self._image.label_shape) > 2
+        self.coding.show_coding(coding, plane, is_stack=is_stack)
+        self.coding.show_state(
+            "" if annotating is None else marks_in_words(annotating),
+            is_complete=annotating is not None and annotating.live.is_complete(plane),
+        )
+        self.tools.show_coding(coding)
+        self.tools.setEnabled(
+            annotating is not None or (self._image is not None and not self.layers.labels_layer)
+        )
+        self.button.setEnabled(annotating is not None)
+        self.script_button.setEnabled(annotating is not None)
+        self._show_tool()
+
+    def _show_tool(self) -> None:
+        self.tools.show_in_use(None if self.annotating is None else self.annotating.tool)
+
+    def _show_counts(self) -> None:
+        annotating = self.annotating
+        totals = Totals() if annotating is None else annotating.counts.totals()
+        self.counted.setText(totals.in_words())
+        self.counted.setVisible(annotating is not None)
+        next_thing = (
+            "" if annotating is None else advice(annotating.live.coding, totals, annotating.live.n_regions)
+        )
+        self.advice.setText(next_thing)
+        self.advice.setVisible(bool(next_thing))
+        self.problems.list(totals.problems)
+        if annotating is not None:
+            self._ask_about_id_1(annotating, totals)
+
+    def _ask_about_id_1(self, annotating: Annotating, totals: Totals) -> None:
+        """Who paints objects with id 1, as elsewhere, would teach the network background."""
+        if annotating.live.coding != "scribbles" or totals.n_objects or not totals.has_background:
+            return
+        if self.question.isHidden():
+            self.question.ask(
+                "Only background (id 1) is painted: objects start at 2. Is what you painted an object?",
+                {"It is an object": partial(annotating.replace_id_1, 2), "It is background": _nothing},
+            )
+
+    def _copy_script(self) -> None:
+        from napari_unet_seg._annotation_script import annotation_script
+
+        if self.annotating is None:
+            return
+        live = self.annotating.live
+        QGuiApplication.clipboard().setText(
+            annotation_script(self.layers.image_layer, live.layer, live.regions, self.weights.settings)
+        )
+        self.message.show_note("The script is on the clipboard: paste it into napari's console.")
+
+    # Remembering, leaving
+
+    def _recall(self) -> None:
+        known = remembered("annotate")
+        self.veil.setChecked(known.get("veil", True))
+
+    def _remember(self) -> None:
+        remember("annotate", veil=self.veil.isChecked())
+
+    def event(self, event: QEvent) -> bool:
+        """When the dock is taken out of its window, its keys, veil and map go with it; the layer stays."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._stop()
+        return bool(super().event(event))
+
+    def _stop(self) -> None:
+        self._is_stopped = True
+        self._keys.release()
+        self._viewer.layers.selection.events.active.disconnect(self._follow_active)
+        self._leave()
+
+
+def marks_in_words(annotating: Annotating) -> str:
+    """How much is marked, apart from what is painted."""
+    live = annotating.live
+    parts = []
+    if live.coding in ("regions", "corrections") and (live.n_regions or live.coding == "regions"):
+        parts.append(_many(live.n_regions, "rectangle"))
+    if live.coding in ("planes", "corrections"):
+        n_planes = len(live.view.planes)
+        if n_planes or live.coding == "planes":
+            parts.append(f"{_many(n_planes, 'plane')} complete")
+    if live.coding == "corrections":
+        parts.append(f"{_many(len(live.checked), 'object')} checked")
+    return " · ".join(parts)
+
+
+def _many(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _nothing() -> None:
+    """The answer that changes nothing."""

@@ -1,0 +1,102 @@
+"""The big buttons of the Annotate dock, and the keys that do the same while the dock is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
+
+_HEIGHT_PX = 32
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A button.
+
+    Attributes
+    ----------
+    key
+        That does the same. Where napari has one for it, that one; else one that it has no use for.
+    """
+
+    name: str
+    text: str
+    key: str
+    tooltip: str
+    is_napari_key: bool = False
+
+
+TOOLS = (
+    Tool("object", "● New object", "N", "Take the brush with an id that no object has yet."),
+    Tool("background", "○ Background", "G", "Take the brush with the id of background."),
+    Tool("erase", "⌫ Erase", "E", "Take the eraser.", is_napari_key=True),
+    Tool("pick", "⊕ Pick", "L", "Click an object to go on painting it.", is_napari_key=True),
+    Tool("unsure", "➔ Next unsure", "U", "Go to the place where the model is least sure."),
+    Tool(
+        "unfinished", "➔ Unfinished", "R", "Go to the next rectangle or place where something is to be done."
+    ),
+)
+CHECK_KEY, MAP_KEY = "K", "W"
+
+
+class ToolRow(QWidget):
+    """Buttons, two in a row; the one that is in use is pressed."""
+
+    wanted = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        self.buttons: dict[str, QPushButton] = {}
+        for number, tool in enumerate(TOOLS):
+            button = QPushButton(f"{tool.text}   {tool.key}")
+            button.setToolTip(f"{tool.tooltip} (key {tool.key})")
+            button.setMinimumHeight(_HEIGHT_PX)
+            button.setCheckable(tool.name in ("object", "background", "erase", "pick"))
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys go on working on the canvas
+            button.clicked.connect(lambda _checked=False, name=tool.name: self.wanted.emit(name))
+            grid.addWidget(button, number // 2, number % 2)
+            self.buttons[tool.name] = button
+
+    def show_in_use(self, name: str | None) -> None:
+        """Press the button of the tool that is in use."""
+        for other, button in self.buttons.items():
+            if button.isCheckable():
+                button.setChecked(other == name)
+
+    def show_coding(self, coding: str | None) -> None:
+        """Only among scribbles background is painted; elsewhere it is what is erased."""
+        self.buttons["background"].setVisible(coding in (None, "scribbles"))
+        erase = "⌫ Erase   E" if coding in (None, "scribbles") else "⌫ Background   E"
+        self.buttons["erase"].setText(erase)
+        self.buttons["unfinished"].setVisible(coding is not None)
+
+
+class Keys:
+    """Keys of one viewer, bound while a dock lives; one that is taken already is left to its owner."""
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self._bound: list[str] = []
+
+    def bind(self, key: str, action: Callable[[], object]) -> None:
+        """Let a key do something."""
+
+        def act(_viewer: Any) -> None:
+            action()
+
+        try:
+            self._viewer.bind_key(key, act)
+        except ValueError:  # napari's way to say that the key is taken
+            return
+        self._bound.append(key)
+
+    def release(self) -> None:
+        """Give the keys back."""
+        for key in self._bound:
+            self._viewer.bind_key(key, None)
+        self._bound.clear()

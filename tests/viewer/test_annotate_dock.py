@@ -1,0 +1,557 @@
+"""The Annotate dock, by clicks, keys and strokes of the brush."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import napari
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QAbstractButton, QPushButton, QWidget
+from tests.viewer.conftest import add_stack
+
+from napari_unet_seg._annotation_layer import annotated_planes, coding_of, new_annotation_layer, read_plane
+from napari_unet_seg._layers import METADATA
+from napari_unet_seg._widgets.annotate_dock import AnnotateDock
+from napari_unet_seg._widgets.preferences import remember
+
+LABELS = "em › annotation"
+VEIL = f"{LABELS} › veil"
+LONG_MS = 60_000
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
+    remember("annotate", veil=True, weight_map=False)
+    return make_napari_viewer(show=True)  # Qt's test mouse moves over visible windows only
+
+
+def dock_in(viewer: Any) -> AnnotateDock:
+    """The dock as the Plugins menu opens it."""
+    _, dock = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Annotate")
+    return dock
+
+
+@pytest.fixture
+def dock(viewer: Any, squares: Any) -> AnnotateDock:
+    add_stack(viewer, squares)
+    return dock_in(viewer)
+
+
+def click(qtbot: QtBot, button: QWidget) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def canvas_of(viewer: Any) -> QWidget:
+    return viewer.window._qt_viewer.canvas.native
+
+
+def pixel(viewer: Any, layer: Any, row: float, column: float) -> QPoint:
+    """Where a place of the plane in view lies on the canvas."""
+    canvas, camera = canvas_of(viewer), viewer.scene.camera
+    plane = [round(at) for at in layer.world_to_data(viewer.dims.point)[:-2]]
+    down, right = layer.data_to_world((*plane, row, column))[-2:]
+    middle = canvas.height() / 2, canvas.width() / 2
+    return QPoint(
+        round((right - camera.center[2]) * camera.zoom + middle[1]),
+        round((down - camera.center[1]) * camera.zoom + middle[0]),
+    )
+
+
+def drag(viewer: Any, layer: Any, *places: tuple[float, float]) -> None:
+    """A stroke with the left button through places of a layer, as Qt sends it."""
+    canvas = canvas_of(viewer)
+    points = [pixel(viewer, layer, *place) for place in places]
+    QTest.mouseMove(canvas, points[0])
+    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[0])
+    for start, end in pairwise(points):
+        for part in np.linspace(0, 1, 5)[1:]:
+            QTest.mouseMove(canvas, start + (end - start) * float(part))
+    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[-1])
+
+
+def hover(viewer: Any, layer: Any, row: float, column: float) -> None:
+    """The mouse over a place."""
+    QTest.mouseMove(canvas_of(viewer), pixel(viewer, layer, row, column))
+    QGuiApplication.processEvents()
+
+
+def press(viewer: Any, key: str) -> None:
+    """A key, while the canvas has the focus."""
+    QTest.keyClick(canvas_of(viewer), key)
+
+
+def settle(qtbot: QtBot, dock: AnnotateDock) -> None:
+    """Until what was painted is counted."""
+    dock.annotating.live.watcher.flush()
+    qtbot.waitUntil(lambda: dock.annotating.counts.is_settled, timeout=LONG_MS)
+
+
+def veiled(viewer: Any) -> Any:
+    return viewer.layers[VEIL].data[0] == 1
+
+
+def test_the_first_click_makes_a_layer_to_paint_in(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    assert dock.layers.images.currentText() == "em"
+    assert dock.layers.labels.currentText() == "none yet"
+    assert "Press New object" in dock.why.text()
+    click(qtbot, dock.tools.buttons["object"])
+    labels = viewer.layers[LABELS]
+    assert viewer.layers.selection.active is labels
+    assert (labels.mode, labels.selected_label, coding_of(labels)) == ("paint", 2, "scribbles")
+    assert dock.tools.buttons["object"].isChecked()
+    assert viewer.layers.index(VEIL) == viewer.layers.index(LABELS) - 1
+
+
+def test_objects_and_background_are_painted_with_mouse_and_keys_and_counted(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock
+) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    drag(viewer, labels, (24, 8), (28, 12))
+    press(viewer, "N")
+    assert labels.selected_label == 3
+    drag(viewer, labels, (24, 34), (28, 38))
+    press(viewer, "G")
+    assert labels.selected_label == 1
+    assert dock.tools.buttons["background"].isChecked()
+    drag(viewer, labels, (45, 5), (45, 60))
+    settle(qtbot, dock)
+    assert set(np.unique(labels.data[1])) == {0, 1, 2, 3}
+    assert dock.counted.text().startswith("2 objects on 1 plane · ")
+    np.testing.assert_array_equal(veiled(viewer), labels.data[1] == 0)
+    press(viewer, "E")
+    assert labels.mode == "erase"
+    drag(viewer, labels, (24, 34), (28, 38))
+    labels.undo()
+    settle(qtbot, dock)
+    assert dock.counted.text().startswith("2 objects"), "undo works"
+    np.testing.assert_array_equal(veiled(viewer), labels.data[1] == 0)
+
+
+def test_pressing_new_object_twice_wastes_no_id(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    for _ in range(3):
+        click(qtbot, dock.tools.buttons["object"])
+    assert viewer.layers[LABELS].selected_label == 2
+
+
+def test_picking_an_object_goes_on_painting_it(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    drag(viewer, labels, (24, 8), (28, 12))
+    press(viewer, "N")
+    click(qtbot, dock.tools.buttons["pick"])
+    drag(viewer, labels, (26, 10))
+    qtbot.waitUntil(lambda: labels.mode == "paint")
+    assert labels.selected_label == 2
+
+
+def test_the_veil_follows_the_plane_and_stays_out_of_the_way(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock
+) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    drag(viewer, labels, (24, 8), (28, 12))
+    settle(qtbot, dock)
+    viewer.dims.set_current_step(0, 2)
+    assert veiled(viewer).all()
+    veil = viewer.layers[VEIL]
+    np.testing.assert_allclose(veil.data_to_world((0, 3, 4)), labels.data_to_world((2, 3, 4)))
+    viewer.dims.set_current_step(0, 1)
+    assert not veiled(viewer).all()
+    assert viewer.layers.selection.active is labels
+    labels.name = "mine"
+    assert "mine › veil" in viewer.layers
+    click_box(dock.veil)
+    assert len(viewer.layers) == 2
+    click_box(dock.veil)
+    assert len(viewer.layers) == 3
+    assert viewer.layers.selection.active is labels
+
+
+def click_box(box: QAbstractButton) -> None:
+    box.click()
+
+
+def test_a_rectangle_says_what_counts_and_painting_goes_on_after_it(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock
+) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    dock.coding.regions.click()
+    assert coding_of(labels) == "regions"
+    assert "Draw a rectangle" in dock.advice.text()
+    click(qtbot, dock.coding.rectangle)
+    assert viewer.layers.selection.active.mode == "add_rectangle"
+    drag(viewer, labels, (10, 10), (20, 20), (40, 50))
+    qtbot.waitUntil(lambda: viewer.layers.selection.active is labels)
+    assert labels.mode == "paint"
+    assert dock.coding.said.text() == "1 rectangle"
+    inside = ~veiled(viewer)
+    assert 0.8 < inside.sum() / (30 * 40) < 1.3
+    settle(qtbot, dock)
+    assert any("rectangle" in line.sentence.text() for line in dock.problems.lines)
+    press(viewer, "N")
+    drag(viewer, labels, (24, 14), (28, 14))
+    settle(qtbot, dock)
+    assert dock.counted.text().startswith("1 object on 1 plane")
+    regions = dock.annotating.live.regions
+    regions.selected_data = {0}
+    regions.remove_selected()
+    assert veiled(viewer).all()
+    assert dock.coding.said.text() == "0 rectangles"
+
+
+def test_an_empty_plane_can_be_complete(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    press(viewer, "N")
+    dock.coding.planes.click()
+    assert dock.coding.complete.text() == "plane 1 is complete"
+    dock.coding.complete.click()
+    assert annotated_planes(viewer.layers[LABELS]) == [(1,)]
+    assert not veiled(viewer).any()
+    assert dock.coding.said.text() == "1 plane complete"
+    viewer.dims.set_current_step(0, 2)
+    assert not dock.coding.complete.isChecked()
+    assert veiled(viewer).all()
+
+
+def test_a_single_image_can_be_complete(qtbot: QtBot, viewer: Any, squares: Any) -> None:
+    viewer.add_image(squares[0], name="em")
+    dock = dock_in(viewer)
+    press(viewer, "N")
+    assert dock.coding.planes.text() == "the whole image"
+    dock.coding.planes.click()
+    dock.coding.complete.click()
+    assert annotated_planes(viewer.layers[LABELS]) == [()]
+    assert not (viewer.layers[VEIL].data == 1).any()
+
+
+def predicted(viewer: Any) -> Any:
+    labels = np.zeros((3, 64, 80), np.uint16)
+    labels[1, 20:32, 5:17], labels[1, 20:32, 30:42] = 1, 2
+    return viewer.add_labels(labels, name="em › bright › labels", scale=(40, 10, 10), translate=(5, 7, 9))
+
+
+def test_a_prediction_is_corrected_in_a_copy(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    source = predicted(viewer)
+    dock.layers.labels.setCurrentText(source.name)
+    assert "correct a copy" in dock.question.sentence.text()
+    click(qtbot, dock.question.answers[0])
+    copy = viewer.layers["em › corrections"]
+    assert viewer.layers.selection.active is copy
+    assert not source.visible
+    viewer.dims.set_current_step(0, 1)
+    assert (viewer.layers[f"{copy.name} › veil"].data == 1).all()
+    press(viewer, "E")
+    drag(viewer, copy, (26, 36), (28, 38))
+    settle(qtbot, dock)
+    np.testing.assert_array_equal(read_plane(copy, (1,)).annotated, copy.data[1] != source.data[1])
+    assert source.data[1].max() == 2
+    hover(viewer, copy, 26, 10)
+    press(viewer, "K")
+    assert dock.annotating.live.checked == {1}
+    assert dock.coding.said.text() == "1 object checked"
+    assert not (viewer.layers[f"{copy.name} › veil"].data[0, 20:32, 5:17] == 1).any()
+    press(viewer, "K")
+    assert not dock.annotating.live.checked
+    assert dock.coding.scribbles.isHidden()
+
+
+def test_only_background_painted_is_asked_about(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    labels.selected_label = 1
+    drag(viewer, labels, (24, 8), (28, 12))
+    settle(qtbot, dock)
+    assert "objects start at 2" in dock.question.sentence.text()
+    click(qtbot, dock.question.answers[0])
+    assert set(np.unique(labels.data)) == {0, 2}
+    settle(qtbot, dock)
+    assert dock.question.isHidden()
+    labels.undo()
+    assert set(np.unique(labels.data)) == {0, 1}
+
+
+def test_changing_what_counts_never_turns_background_into_an_object_unasked(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock
+) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    labels.data[1, 2, 2], labels.data[1, 8, 8] = 1, 2
+    labels.refresh()
+    dock.coding.planes.click()
+    assert "would become an object" in dock.question.sentence.text()
+    click(qtbot, dock.question.answers[1])
+    assert (coding_of(labels), dock.coding.scribbles.isChecked()) == ("scribbles", True)
+    dock.coding.planes.click()
+    click(qtbot, dock.question.answers[0])
+    assert (coding_of(labels), labels.data[1, 2, 2], labels.data[1, 8, 8]) == ("planes", 0, 2)
+    labels.data[1, 3, 3] = 1
+    dock.coding.scribbles.click()
+    assert "would become background" in dock.question.sentence.text()
+    click(qtbot, dock.question.answers[0])
+    assert (coding_of(labels), labels.data[1, 3, 3]) == ("scribbles", 3)
+
+
+def test_problems_take_the_view_to_their_place(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    labels.data[2, 2:5, 2:40], labels.data[2, 50:53, 2:40] = 2, 3
+    labels.refresh()
+    dock.annotating.counts.count_all()
+    settle(qtbot, dock)
+    line = dock.problems.lines[0]
+    assert line.problem is not None
+    assert line.problem.plane == (2,)
+    click(qtbot, line.button)
+    assert viewer.dims.current_step[0] == 2
+    np.testing.assert_allclose(
+        viewer.scene.camera.center[1:], labels.data_to_world((2, *line.problem.center))[1:]
+    )
+    viewer.dims.set_current_step(0, 0)
+    press(viewer, "R")
+    assert viewer.dims.current_step[0] == 2
+
+
+def test_without_an_image_the_dock_says_what_to_do(qtbot: QtBot, viewer: Any) -> None:
+    dock = dock_in(viewer)
+    assert "none is open yet" in dock.why.text()
+    assert not dock.layers.new.isEnabled()
+    assert not dock.tools.isEnabled()
+    press(viewer, "N")
+    assert len(viewer.layers) == 0
+    viewer.add_image(np.zeros((20, 20, 3), np.uint8), rgb=True, name="slide")
+    press(viewer, "N")
+    assert viewer.layers["slide › annotation"].data.shape == (20, 20)
+
+
+def labels_of_another_shape(viewer: Any) -> Any:
+    return viewer.add_labels(np.zeros((6, 7), int), name="odd")
+
+
+def lazy_labels(viewer: Any) -> Any:
+    import dask.array
+
+    return viewer.add_labels(dask.array.zeros((3, 64, 80), dtype=int), name="odd")
+
+
+def pyramid(viewer: Any) -> Any:
+    levels = [np.zeros((3, 64, 80), int), np.zeros((3, 32, 40), int)]
+    return viewer.add_labels(levels, name="odd")
+
+
+@pytest.mark.parametrize(
+    ("add", "sentence"),
+    [
+        (labels_of_another_shape, "Labels 'odd' is 6×7 but image 'em' is 3×64×80"),
+        (lazy_labels, "is a dask array"),
+        (pyramid, "is a pyramid"),
+    ],
+)
+def test_labels_that_cannot_be_painted_in_are_refused_in_a_sentence(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock, add: Callable[[Any], Any], sentence: str
+) -> None:
+    layer = add(viewer)
+    dock.layers.labels.setCurrentText("odd")
+    dock.coding.scribbles.click()
+    assert sentence in dock.message.sentence.text()
+    assert coding_of(layer) is None
+    click(qtbot, dock.layers.new)
+    drag(viewer, viewer.layers[LABELS], (24, 8), (28, 12))
+    assert viewer.layers[LABELS].data.any(), "the dock works on"
+    assert dock.message.isHidden()
+
+
+def test_existing_labels_are_adopted_where_they_are(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    source = predicted(viewer)
+    before = source.data.copy()
+    dock.layers.labels.setCurrentText(source.name)
+    dock.coding.planes.click()
+    assert coding_of(source) == "planes"
+    np.testing.assert_array_equal(source.data, before)
+    press(viewer, "N")
+    assert source.selected_label == 3
+
+
+def test_a_deleted_layer_leaves_a_dock_that_works(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    press(viewer, "N")
+    drag(viewer, viewer.layers[LABELS], (24, 8), (28, 12))
+    viewer.layers.remove(LABELS)
+    assert dock.annotating is None
+    assert VEIL not in viewer.layers
+    assert dock.layers.labels.currentText() == "none yet"
+    press(viewer, "N")
+    drag(viewer, viewer.layers[LABELS], (24, 8), (28, 12))
+    settle(qtbot, dock)
+    assert dock.counted.text().startswith("1 object")
+    viewer.layers.clear()
+    assert "none is open yet" in dock.why.text()
+
+
+def test_a_renamed_layer_and_a_removed_veil_do_no_harm(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    labels.name = "my cells"
+    assert dock.layers.labels.currentText() == "my cells"
+    viewer.layers.remove("my cells › veil")
+    drag(viewer, labels, (24, 8), (28, 12))
+    settle(qtbot, dock)
+    assert dock.counted.text().startswith("1 object")
+
+
+def test_full_16_bits_give_a_free_id_and_then_wider_labels(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock
+) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    labels.data[0].flat[:5000] = np.arange(2, 5002)
+    labels.data[1, 0, 0] = 65535
+    labels.refresh()
+    press(viewer, "N")
+    assert labels.selected_label == 5002
+    every = np.zeros((260, 260), np.uint16)
+    every.flat[:65536] = np.arange(65536)
+    full = viewer.add_labels(every, name="full")
+    viewer.add_image(np.zeros((260, 260)), name="other")
+    dock.choose(full)
+    dock.coding.planes.click()
+    press(viewer, "N")
+    assert "are used" in dock.message.sentence.text()
+    assert (full.data.dtype, full.selected_label) == (np.int32, 65536)
+
+
+def test_other_data_in_the_layer_are_counted_anew(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    other = np.zeros_like(labels.data)
+    other[1, 3:9, 3:9] = 7
+    labels.data = other
+    settle(qtbot, dock)
+    assert dock.counted.text().startswith("1 object on 1 plane")
+    np.testing.assert_array_equal(veiled(viewer), other[1] == 0)
+    press(viewer, "N")
+    assert labels.selected_label == 8
+
+
+def test_closing_the_dock_gives_everything_back_and_reopening_goes_on(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock
+) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    drag(viewer, labels, (24, 8), (28, 12))
+    painted = labels.data.copy()
+    viewer.window.remove_dock_widget(dock)
+    assert [layer.name for layer in viewer.layers] == ["em", LABELS]
+    press(viewer, "G")
+    assert labels.selected_label == 2, "the keys are given back"
+    again = dock_in(viewer)
+    assert again is not dock
+    assert again.layers.labels.currentText() == LABELS
+    settle(qtbot, again)
+    assert again.counted.text().startswith("1 object on 1 plane")
+    np.testing.assert_array_equal(labels.data, painted)
+    press(viewer, "N")
+    assert labels.selected_label == 3
+
+
+def test_two_viewers_are_annotated_side_by_side(
+    qtbot: QtBot, make_napari_viewer: Callable[..., Any], viewer: Any, dock: AnnotateDock, squares: Any
+) -> None:
+    other = make_napari_viewer(show=True)
+    add_stack(other, squares)
+    other_dock = dock_in(other)
+    press(viewer, "N")
+    press(other, "N")
+    drag(viewer, viewer.layers[LABELS], (24, 8), (28, 12))
+    settle(qtbot, dock)
+    settle(qtbot, other_dock)
+    assert dock.counted.text().startswith("1 object")
+    assert other_dock.counted.text().startswith("0 objects")
+    assert not other.layers[LABELS].data.any()
+
+
+def test_keys_that_somebody_else_has_are_left_to_them(viewer: Any, squares: Any) -> None:
+    pressed = []
+    viewer.bind_key("G", lambda _viewer: pressed.append("G"))
+    add_stack(viewer, squares)
+    dock_in(viewer)
+    press(viewer, "N")
+    press(viewer, "G")
+    assert pressed == ["G"]
+    assert viewer.layers[LABELS].selected_label == 2
+
+
+def test_an_annotation_that_is_there_is_gone_on_with(viewer: Any, squares: Any) -> None:
+    image = add_stack(viewer, squares)
+    new_annotation_layer(viewer, image)
+    second = new_annotation_layer(viewer, image)
+    dock = dock_in(viewer)
+    assert dock.layers.labels_layer is second
+    viewer.layers.selection.active = viewer.layers[LABELS]
+    assert dock.layers.labels_layer is viewer.layers[LABELS], "the dock follows napari's layer list"
+
+
+def test_each_image_has_its_own_annotation(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock, squares: Any
+) -> None:
+    press(viewer, "N")
+    viewer.add_image(squares.copy(), name="em2")
+    dock.layers.images.setCurrentText("em2")
+    assert dock.layers.labels.currentText() == "none yet"
+    press(viewer, "N")
+    assert dock.layers.labels.currentText() == "em2 › annotation"
+    dock.layers.images.setCurrentText("em")
+    assert dock.layers.labels.currentText() == LABELS
+
+
+@pytest.mark.parametrize("coding", ["scribbles", "regions", "planes"])
+def test_the_script_runs_and_reads_what_was_painted(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock, coding: str
+) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    drag(viewer, labels, (24, 8), (28, 12))
+    getattr(dock.coding, coding).click()
+    if coding == "planes":
+        dock.coding.complete.click()
+    if coding == "regions":
+        dock.annotating.draw_region()
+        drag(viewer, labels, (10, 5), (20, 20), (40, 50))
+    click(qtbot, dock.script_button)
+    lines = QGuiApplication.clipboard().text()
+    done: dict[str, Any] = {}
+    exec(lines, done)  # noqa: S102 - that the lines run is what is tested
+    assert done["annotation"].labels.max() >= 1
+    assert done["weights"].shape == done["annotation"].labels.shape
+    counted = read_plane(labels, (1,), regions=dock.annotating.live.regions).annotated
+    np.testing.assert_array_equal(done["annotation"].annotated_mask[0], counted)
+    viewer.layers.remove(LABELS)
+    if coding != "scribbles":
+        exec(lines, done)  # noqa: S102
+        assert coding_of(viewer.layers[LABELS]) == coding
+
+
+def test_everything_that_can_be_set_has_a_tooltip_of_one_sentence(dock: AnnotateDock) -> None:
+    for widget in dock.findChildren((QPushButton, QAbstractButton)):
+        if widget.objectName().startswith("qt_") or not widget.text():
+            continue
+        assert widget.toolTip(), widget.text()
+
+
+def test_window_closed_while_annotating(
+    qtbot: QtBot, make_napari_viewer: Callable[..., Any], squares: Any
+) -> None:
+    viewer: napari.Viewer = make_napari_viewer(show=True)
+    add_stack(viewer, squares)
+    dock_in(viewer)
+    press(viewer, "N")
+    drag(viewer, viewer.layers[LABELS], (24, 8), (28, 12))
+    assert viewer.layers[LABELS].metadata[METADATA]["coding"] == "scribbles"
+    qtbot.wait(200)  # napari's status bar is written a moment after the mouse, and warns when it is gone
+    viewer.close()
