@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -358,7 +359,7 @@ class AnnotateDock(QWidget):
             self._show_state()
             return
         self.message.clear()
-        actions = {
+        actions: dict[str, Callable[[], object]] = {
             "object": self.annotating.take_new_object,
             "background": self.annotating.take_background,
             "erase": partial(self.annotating.take, "erase"),
