@@ -174,6 +174,7 @@ def test_labels_are_told_in_their_own_axes_when_the_view_is_turned(
     viewer: ViewerModel, layer: Any, heard: Listener
 ) -> None:
     viewer.dims.order = (1, 0, 2)
+    viewer.dims.set_current_step(1, 300)
     layer.brush_size = 3
     layer.paint((2, 300, 40), 2)
     changes = heard.news()

@@ -375,15 +375,13 @@ def test_it_is_renamed_and_moved_with_its_labels(shown: Map) -> None:
 
 def test_nothing_is_left_of_it(qtbot: Any, viewer: ViewerModel) -> None:
     layer = painted(viewer)
-    layer.data = layer.data.copy()
-    data = weakref.ref(layer.data)
-    settle_and_close(qtbot, WeightLayer(viewer, layer, PAPER))
-    layer.paint((1, 5, 5), 3)
-    viewer.layers.clear()
-    del layer
+    weights = WeightLayer(viewer, layer, PAPER)
+    left = [weakref.ref(one) for one in (weights._worker, weights._live.watcher._watch, weights.layer.data)]
+    settle_and_close(qtbot, weights)
+    del weights
     qtbot.wait(50)
     gc.collect()
-    assert data() is None
+    assert [one() for one in left] == [None] * len(left)
 
 
 def settle_and_close(qtbot: Any, weights: WeightLayer) -> None:
