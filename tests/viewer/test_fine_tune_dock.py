@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +67,10 @@ def click(qtbot: QtBot, button: QWidget) -> None:
 def tick(qtbot: QtBot, box: QWidget) -> None:
     """Only the box itself and its text can be clicked."""
     qtbot.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
+
+
+def thread_names() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
 
 
 def fine_tune(qtbot: QtBot, dock: FineTuneDock) -> None:
@@ -321,12 +328,45 @@ def test_the_dock_comes_back_as_it_was(qtbot: QtBot, viewer: Any, dock: FineTune
 
 
 def test_taking_the_dock_out_stops_its_run_and_leaves_no_thread(
-    qtbot: QtBot, viewer: Any, dock: FineTuneDock, no_thread_left: Callable[[], bool]
+    qtbot: QtBot, viewer: Any, dock: FineTuneDock
 ) -> None:
     start_endless(qtbot, dock)
+    job = dock.job
+    assert job is not None
     viewer.window.remove_dock_widget(dock)
-    qtbot.waitUntil(no_thread_left, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: not {"Fine-tuning fresh", "Getting ready"} & thread_names(), timeout=LONG_MS)
+    assert not job.is_running
     assert "em › preview" not in viewer.layers
+
+
+def test_closing_the_window_while_it_trains_leaves_no_thread_and_no_error(
+    qtbot: QtBot,
+    viewer: Any,
+    painted: Any,
+    fresh_model: Model,  # noqa: F811
+    no_thread_left: Callable[[], bool],
+    capfd: Any,
+) -> None:
+    dock = dock_in(viewer, qtbot)
+    start_endless(qtbot, dock)
+    viewer.close()
+    qtbot.waitUntil(no_thread_left, timeout=LONG_MS)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_second_training_lets_go_of_the_first(qtbot: QtBot, dock: FineTuneDock) -> None:
+    fine_tune(qtbot, dock)
+    first = weakref.ref(dock.fine_tuning)
+    fine_tune(qtbot, dock)
+    gc.collect()
+    assert first() is None
+
+
+def test_a_device_that_was_chosen_leaves_the_settings_as_they_were(qtbot: QtBot, dock: FineTuneDock) -> None:
+    dock.more.steps.setValue(77)
+    dock.more.device.choose("auto")
+    qtbot.waitUntil(lambda: dock.is_ready, timeout=LONG_MS)
+    assert dock.settings().steps == 77
 
 
 def test_the_plots_follow_the_theme(qtbot: QtBot, viewer: Any, dock: FineTuneDock) -> None:

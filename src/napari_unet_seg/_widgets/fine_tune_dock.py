@@ -369,7 +369,8 @@ class FineTuneDock(QWidget):
         """It can begin; what else is loaded would only be waited for."""
         if job is self._warming and not isinstance(step, str):
             self._readiness, self._is_ready = step, True
-            self._take_preset()
+            if not self.more.is_filled:
+                self._take_preset()
             self._show_state()
 
     def _end_warming(self, job: Job) -> None:

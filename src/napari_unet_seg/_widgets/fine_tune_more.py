@@ -59,6 +59,11 @@ class FineTuneMore(Folded):
         self._lay_out()
         self.device.currentIndexChanged.connect(self.device_changed)
 
+    @property
+    def is_filled(self) -> bool:
+        """Whether it shows settings yet."""
+        return self._base is not None
+
     def show_settings(self, settings: TrainSettings) -> None:
         """Show what a preset says; device and seed stay."""
         from napari_unet_seg.core.losses import LossName

@@ -104,17 +104,13 @@ class AnnotationRow(QWidget):
         """Offer the channels of the images to a model that sees one."""
         images = [image for layer in self.chosen if (image := self.image_of(layer)) is not None]
         widest = max(images, key=lambda image: image.n_channels, default=None)
-        kept = self.channel.currentData()
-        with QSignalBlocker(self.channel):
-            self.channel.clear()
-            if widest is not None and "S" in widest.axes:
-                for name, value in (("grey", "grey"), ("red", 0), ("green", 1), ("blue", 2)):
+        choices = {} if widest is None else _channels_of(widest)
+        if list(choices) != [self.channel.itemText(row) for row in range(self.channel.count())]:
+            with QSignalBlocker(self.channel):
+                self.channel.clear()
+                for name, value in choices.items():
                     self.channel.addItem(name, value)
-            elif widest is not None:
-                for number in range(widest.n_channels):
-                    self.channel.addItem(f"channel {number}", number)
-            self.channel.setCurrentIndex(max(0, self.channel.findData(kept)))
-        self._channel_row.setVisible(n_model_channels == 1 and self.channel.count() > 1)
+        self._channel_row.setVisible(n_model_channels == 1 and bool(choices))
 
     def ask_for_size(self, model_nm: float | None) -> None:
         """Ask for the pixel size of images that do not know it, if the model has one."""
@@ -202,6 +198,13 @@ class AnnotationRow(QWidget):
         n_rows = max(1, min(_MOST_ROWS, self.layers.count()))
         row_px = self.layers.sizeHintForRow(0) if self.layers.count() else self.fontMetrics().height()
         self.layers.setFixedHeight(n_rows * row_px + 2 * self.layers.frameWidth() + 8)
+
+
+def _channels_of(image: LayerImage) -> dict[str, int | str]:
+    """What a model that sees one channel can look at; nothing to choose where there is only one."""
+    if "S" in image.axes:
+        return {"grey": "grey", "red": 0, "green": 1, "blue": 2}
+    return {f"channel {number}": number for number in range(image.n_channels) if image.n_channels > 1}
 
 
 def _labelled(text: str, control: QWidget) -> QWidget:

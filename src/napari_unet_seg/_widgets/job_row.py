@@ -10,10 +10,10 @@ from typing import Any
 from napari.utils import progress
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_unet_seg._beat import Beat
 from napari_unet_seg._jobs import Job
 from napari_unet_seg._widgets.message import wrapped_label
 
-_SHOWN_EVERY_S = 0.2
 _ACTIVITY_AFTER_S = 3.0
 """Shorter jobs do not appear in napari's activity bar: making an entry there holds the window up."""
 
@@ -86,6 +86,7 @@ class JobRow(QWidget):
         self._job: Job | None = None
         self._describe: Callable[[Any], Progress | None] | None = None
         self._activity: progress | None = None
+        self._beat = Beat()
         self._lay_out()
         self._set_running(is_running=False)
         self.setVisible(False)
@@ -125,11 +126,11 @@ class JobRow(QWidget):
             return
         self._latest = found
         is_stopping = self._job is not None and self._job.is_cancelled
-        if time.monotonic() - self._shown_s > _SHOWN_EVERY_S and not is_stopping:
+        if self._beat.is_new() and not is_stopping:
             self._show()
 
     def _show(self) -> None:
-        now_s = self._shown_s = time.monotonic()
+        now_s = time.monotonic()
         latest = self._latest
         # An empty bar, not Qt's moving one: each of its frames would draw the whole window again.
         self.bar.setRange(0, max(1, latest.total))
