@@ -67,10 +67,11 @@ class TrainingPlane:
     @cached_property
     def complete_diameters(self) -> NDArray[np.float64]:
         """Of each object that no pixel without annotation touches: that of a disc of its area."""
-        beside = ndimage.binary_dilation(~self.annotated, np.ones((3, 3), bool))
         areas = np.bincount(self.labels.ravel())
-        areas[np.unique(self.labels[beside])] = 0
         areas[0] = 0
+        if not self.annotated.all():
+            beside = ndimage.binary_dilation(~self.annotated, np.ones((3, 3), bool))
+            areas[np.unique(self.labels[beside])] = 0
         return np.sqrt(4 * areas[areas > 0] / math.pi)
 
     @cached_property

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from napari_unet_seg.core._training_planes import TrainingPlane
 from napari_unet_seg.core.architecture import grid_px
-from napari_unet_seg.core.augmentation import AugmentSettings, Patch, Sample, mirrored
+from napari_unet_seg.core.augmentation import AugmentSettings, mirrored
+from napari_unet_seg.core.patches import Patch, Sample, Shape
 from napari_unet_seg.core.rescaling import Floats
 from napari_unet_seg.core.sampling import PatchSampler
 from napari_unet_seg.core.tiling import halo_px, round_up
@@ -38,9 +39,7 @@ def cut_tiles(
         for left in range(int(columns[0]), int(columns[-1]) + 1, LARGEST_TILE_PX):
             part = counted[top : top + LARGEST_TILE_PX, left : left + LARGEST_TILE_PX]
             if part.any():
-                inside = np.zeros_like(counted)
-                inside[top : top + LARGEST_TILE_PX, left : left + LARGEST_TILE_PX] = part
-                yield _tile(plane, inside, weights, depth)
+                yield _tile(plane, part, (top, left), weights, depth)
 
 
 def varied_tiles(
@@ -99,26 +98,28 @@ def _part(tile: Patch, span: slice, axis: int, context_px: int) -> Patch:
     )
 
 
-def _tile(plane: TrainingPlane, counted: NDArray[np.bool_], weights: Floats, depth: int) -> Patch:
-    """The smallest tile on the grid around what counts."""
-    grid = grid_px(depth)
-    spans = [np.flatnonzero(counted.any(axis=axis))[[0, -1]] for axis in (1, 0)]
-    places, sides = [], []
-    for (first, last), box in zip(spans, plane.box, strict=True):
-        start = (int(first) + box.start) // grid * grid
-        sides.append(round_up(int(last) + 1 + box.start - start, grid))
-        places.append(start - box.start)
-    halo = halo_px(depth)
-    around = [
-        mirrored(np.arange(place - halo, place + side + halo), length)
-        for place, side, length in zip(places, sides, counted.shape, strict=True)
-    ]
-    is_counted = _window(counted, places, sides)
+def _tile(
+    plane: TrainingPlane, counted: NDArray[np.bool_], corner: Shape, weights: Floats, depth: int
+) -> Patch:
+    """The smallest tile on the grid around what counts of the part of a plane at a corner."""
+    grid, halo = grid_px(depth), halo_px(depth)
+    starts, sides = [], []
+    for axis, (first, box) in enumerate(zip(corner, plane.box, strict=True)):
+        line = np.flatnonzero(counted.any(axis=1 - axis)) + first + box.start
+        start = int(line[0]) // grid * grid
+        sides.append(round_up(int(line[-1]) + 1 - start, grid))
+        starts.append(start - box.start)
+    rows, columns = (
+        mirrored(np.arange(start - halo, start + side + halo), length)
+        for start, side, length in zip(starts, sides, plane.annotated.shape, strict=True)
+    )
+    in_part = [start - first for start, first in zip(starts, corner, strict=True)]
+    is_counted = _window(counted, in_part, sides)
     return Patch(
-        image=np.ascontiguousarray(plane.image[:, around[0]][:, :, around[1]]),
-        labels=np.where(is_counted, _window(plane.labels, places, sides), 0).astype(np.int32),
+        image=np.ascontiguousarray(plane.image[:, rows][:, :, columns]),
+        labels=np.where(is_counted, _window(plane.labels, starts, sides), 0).astype(np.int32),
         annotated=is_counted,
-        weights=np.where(is_counted, _window(weights, places, sides), 0).astype(np.float32),
+        weights=np.where(is_counted, _window(weights, starts, sides), 0).astype(np.float32),
     )
 
 

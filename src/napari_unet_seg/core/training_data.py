@@ -16,9 +16,10 @@ from napari_unet_seg.core._training_planes import PlaneShop, TrainingPlane, fine
 from napari_unet_seg.core._validation_tiles import cut_tiles, few_tiles, varied_tiles
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.architecture import Architecture, grid_px, output_size, valid_input_size
-from napari_unet_seg.core.augmentation import AugmentSettings, Patch, Sample
+from napari_unet_seg.core.augmentation import AugmentSettings
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.model_store import ModelInfo, Task
+from napari_unet_seg.core.patches import Patch, Sample
 from napari_unet_seg.core.rescaling import Floats
 from napari_unet_seg.core.tiling import halo_px
 from napari_unet_seg.core.train_settings import TrainSettings

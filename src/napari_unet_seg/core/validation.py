@@ -18,10 +18,10 @@ from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core._matching import Matches, match_objects
 from napari_unet_seg.core._memory import free, is_out_of_memory
 from napari_unet_seg.core._validation_tiles import halves
-from napari_unet_seg.core.augmentation import Patch
 from napari_unet_seg.core.errors import OutOfMemoryError
 from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.objects import objects_from_probabilities
+from napari_unet_seg.core.patches import Patch
 from napari_unet_seg.core.rescaling import Floats
 from napari_unet_seg.core.training_data import class_indices
 
