@@ -64,6 +64,7 @@ class LayerRecording(QObject):  # type: ignore[misc]
         self._viewer = viewer
         self._notes = saved.read_notes() if is_saved else None
         self._are_notes_saved = is_saved
+        self._last_plane = () if self._notes is None else self._notes.last_plane
         self._regions: RegionNotes | None = None
         self._regions_look: object = None
         self._boxes: dict[Index, list[Box]] = {}
@@ -129,6 +130,7 @@ class LayerRecording(QObject):  # type: ignore[misc]
         if look != self._regions_look and not (look is None and keep_regions):
             self._regions, self._regions_look = regions_of(self._viewer.layers, self.layer), look
         notes = notes_of(self._viewer.layers, self.layer, self._regions, self._notes)
+        notes = replace(notes, last_plane=self._last_plane)
         if notes != self._notes:
             self._notes, self._are_notes_saved = notes, False
 
@@ -151,6 +153,7 @@ class LayerRecording(QObject):  # type: ignore[misc]
             yield Patch(plane, box, touched[plane][box].astype(np.uint8), TOUCHED)
 
     def _note_change(self, change: Change) -> None:
+        self._last_plane = change.plane
         boxes = self._boxes.setdefault(change.plane, [])
         if change.box not in boxes:
             boxes.append(change.box)

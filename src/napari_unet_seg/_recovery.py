@@ -23,7 +23,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_unet_seg._annotation_layer import coding_of
 from napari_unet_seg._annotation_notes import add_regions, find_or_open_image, labels_layer
 from napari_unet_seg._background_writer import BackgroundWriter, Task
-from napari_unet_seg._layers import behind_proxy
+from napari_unet_seg._layers import Index, behind_proxy
 from napari_unet_seg._recording import LayerRecording, TrainingRecording, is_empty_map
 from napari_unet_seg._recoverable import (
     ReadAnnotation,
@@ -346,7 +346,8 @@ class Recorder(QObject):  # type: ignore[misc]
         """The best model so far, which nobody must change any more; written at once, in the background."""
         if self._training is not None:
             self._training.add_best(model)
-            self._write()
+            if not self._writer.is_busy:  # else with the next look, or a slow disk would be given ever more
+                self._write()
 
     def settle_training(self) -> None:
         """The person has kept the model, or has given it up: it needs no recovery."""
@@ -420,9 +421,18 @@ class Recorder(QObject):  # type: ignore[misc]
         )
         self._expect(layer, read.found.saved)
         self._viewer.add_layer(layer)
+        self._go_to(layer, notes.last_plane)
         if notes.regions is not None:
             add_regions(self._viewer, layer, notes.regions)
         return layer
+
+    def _go_to(self, layer: Any, plane: Index) -> None:
+        """Show where the person was at work."""
+        dims = self._viewer.dims
+        if len(plane) != layer.ndim - 2:
+            return
+        for axis, at in enumerate(layer.data_to_world((*plane, 0, 0))[:-2], dims.ndim - layer.ndim):
+            dims.set_point(axis, float(at))
 
     def _expect(self, layer: Any, saved: SavedAnnotation) -> None:
         """Go on in its own folder when the layer comes; in a new one if that cannot be had."""

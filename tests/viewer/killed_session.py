@@ -6,6 +6,7 @@ comes in the middle of one.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -22,11 +23,14 @@ from napari_unet_seg._annotation_layer import new_annotation_layer
 from napari_unet_seg._recovery import recorder_of
 from napari_unet_seg.core import atomic, journal
 from napari_unet_seg.core.architecture import Architecture
+from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.training import TrainStep, ValidationStep
 
 SHAPE = (3, 96, 128)
 BRUSH_PX = 7
 STROKE_EVERY_MS = 25
+BEST_EVERY_MS = 300
+"""Better models than a training finds, and more often: each kill may come in the middle of saving one."""
 
 
 def main() -> None:
@@ -43,7 +47,12 @@ def main() -> None:
     strokes.timeout.connect(lambda: paint(viewer, layer, rng))
     strokes.start(STROKE_EVERY_MS)
     recorder.begin_training("killed", {})
-    job = start(steps(), "Training", on_step=lambda step: take(recorder, step))
+    model = new_model(Architecture(base_channels=8, depth=2, padding="same", dropout=0.0))
+    numbers = itertools.count()
+    bests = QTimer()
+    bests.timeout.connect(lambda: take_best(recorder, model, next(numbers)))
+    bests.start(BEST_EVERY_MS)
+    job = start(steps(model), "Training", on_step=lambda step: take(recorder, step))
     say(ready=True)
     app.exec()
     del job
@@ -72,22 +81,21 @@ def picture() -> np.ndarray:
     return values
 
 
-def steps() -> Any:
+def steps(model: Model) -> Any:
     labels = (picture()[0] > 100).astype(np.uint16)
     annotation = Annotation.dense(picture()[0], labels)
-    settings = TrainSettings(
-        steps=100_000, batch_size=1, patch_px=32, validate_every=5, device="cpu", learning_rate=1e-4
-    )
-    model = new_model(Architecture(base_channels=2, depth=1, padding="same", dropout=0.0))
+    settings = TrainSettings(steps=100_000, batch_size=1, patch_px=32, validate_every=5, device="cpu")
     return training_steps(model, [annotation], settings)
 
 
 def take(recorder: Any, step: Any) -> None:
     if isinstance(step, TrainStep | ValidationStep):
         recorder.record_training(step)
-    if isinstance(step, ValidationStep) and step.best is not None:
-        recorder.record_best(step.best)
-        say(best_step=step.step)
+
+
+def take_best(recorder: Any, model: Model, number: int) -> None:
+    recorder.record_best(model.copy(history=({"number": number},)))
+    say(best=number)
 
 
 def say(**what: Any) -> None:

@@ -63,7 +63,7 @@ class Session:
     def annotate(self, coding: Any = "scribbles") -> Any:
         """An annotation with two objects on plane 1."""
         layer = new_annotation_layer(self.viewer, self.image, coding=coding)
-        self.viewer.dims.set_point(0, 1)
+        self.viewer.dims.set_point(0, 40)
         layer.paint((1, 10, 10), 2)
         layer.paint((1, 20, 30), 3)
         return layer
@@ -275,6 +275,7 @@ def test_an_annotation_comes_back_as_it_was(session: Session, sessions: Callable
     )  # fmt: skip
     assert back.metadata[METADATA]["planes"] == [2]
     np.testing.assert_allclose(back.scale, (40, 4, 4))
+    assert new.viewer.dims.point[0] == 40, "where it was painted last"
     assert back.units == layer.units
     assert image_layer_of(new.viewer.layers, back) is new.image
     shapes = regions_layer_of(new.viewer.layers, back)

@@ -84,6 +84,8 @@ class AnnotationNotes:
         For the TIFF; empty where unknown.
     placement
         Plain values: scale, translate… of the layer.
+    last_plane
+        Where it was painted last.
     """
 
     name: str
@@ -97,6 +99,7 @@ class AnnotationNotes:
     axes: str = ""
     voxel_size_nm: Mapping[str, float] = field(default_factory=dict)
     placement: Mapping[str, Any] = field(default_factory=dict)
+    last_plane: tuple[int, ...] = ()
 
     @property
     def has_marks(self) -> bool:
@@ -120,6 +123,7 @@ class AnnotationNotes:
                 "shape": tuple(int(length) for length in fields["shape"]),
                 "planes": tuple(known.get("planes", ())),
                 "checked": tuple(known.get("checked", ())),
+                "last_plane": tuple(known.get("last_plane", ())),
                 "regions": None if regions is None else _regions_from_json(regions),
                 "image": None if image is None else ImageNotes(**image),
             }
