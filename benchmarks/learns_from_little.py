@@ -1,6 +1,7 @@
 """What a minute of fine-tuning on a few objects is worth: against the model before it, and a random forest.
 
-    python benchmarks/learns_from_little.py                # the whole table, about half an hour on 2 cores
+    python benchmarks/learns_from_little.py                # one section, five seeds: about half an hour
+    python benchmarks/learns_from_little.py --curve        # 3 and 15 sections too: some 20 minutes more
     python benchmarks/learns_from_little.py --quick-check  # one seed, one section; nothing is recorded
     python benchmarks/learns_from_little.py --tuning       # scored on sections of train/; nothing is recorded
 
@@ -116,12 +117,12 @@ class Outcome:
     n_trees: int
 
 
-def cells(*, is_quick_check: bool) -> list[Cell]:
-    """Everything to be measured: first the bars, then the curve over sections, which has one seed."""
+def cells(*, is_quick_check: bool, with_curve: bool) -> list[Cell]:
+    """Everything to be measured: the bars, and the curve over sections, which has one seed."""
     seeds = SEEDS[:1] if is_quick_check else SEEDS
     bars = [Cell(data, coding, 1, seed) for data, coding, seed in product((EM, CELLS), CODINGS, seeds)]
     curve = [Cell(data, coding, n, 0) for data, coding, n in product((EM, CELLS), CODINGS, (3, 15))]
-    return bars if is_quick_check else bars + curve
+    return bars + curve if with_curve else bars
 
 
 def recipe(seed: int) -> TrainSettings:
@@ -269,12 +270,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for flag in ("--quick-check", "--tuning", "--fresh"):
+    for flag in ("--quick-check", "--curve", "--tuning", "--fresh"):
         parser.add_argument(flag, action="store_true")
     arguments = parser.parse_args()
     use_two_cores()
     outcomes = {}
-    for cell in cells(is_quick_check=arguments.quick_check):
+    for cell in cells(is_quick_check=arguments.quick_check, with_curve=arguments.curve):
         outcomes[cell] = finished(cell, is_tuning=arguments.tuning, is_fresh=arguments.fresh)
         print(cell.name, outcomes[cell], flush=True)
     rows = table(outcomes)
