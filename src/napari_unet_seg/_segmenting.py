@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
+from napari_unet_seg._beat import BEAT_S, Beat
 from napari_unet_seg._jobs import Job, start
 from napari_unet_seg._layers import (
     Index,
@@ -41,8 +42,8 @@ from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.predict_settings import PredictSettings
 from napari_unet_seg.core.prediction import Prediction
 
-REFRESH_MS = 200
-"""Time between two drawings of a layer that is being filled."""
+_LATEST_REFRESH_MS = round(2000 * BEAT_S)
+"""When what was written last is drawn, though no step follows that would bring a new beat."""
 
 
 class Segmentation(QObject):  # type: ignore[misc]
@@ -69,8 +70,9 @@ class Segmentation(QObject):  # type: ignore[misc]
         self._objects_in: dict[Index, int] = {}
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(REFRESH_MS)
+        self._timer.setInterval(_LATEST_REFRESH_MS)
         self._timer.timeout.connect(self._refresh)
+        self._beat = Beat()
         self._result: ResultLayer | None = None
         self._id_offset = 0
 
@@ -189,7 +191,11 @@ class Segmentation(QObject):  # type: ignore[misc]
             self._result.write((*plane, *step.box), step.values, int(step.values.max(initial=0)))
         else:
             self._write_final(self._result, step, plane)
-        if not self._timer.isActive():
+        if not self._is_drawn(step.plane):
+            return
+        if self._beat.is_new():
+            self._refresh()
+        elif not self._timer.isActive():
             self._timer.start()
 
     def _end(self, generation: int, job: Job) -> None:
@@ -222,6 +228,12 @@ class Segmentation(QObject):  # type: ignore[misc]
         shown = plane_in_view(self.image_layer, self.request.image, self.viewer.dims.point)
         return self.request.plane_of_data(shown)
 
+    def _is_drawn(self, plane: Index) -> bool:
+        """Whether a plane is in view; any may be where other axes than Y and X are shown."""
+        dims = self.viewer.dims
+        is_usual = set(dims.displayed) == {dims.ndim - 2, dims.ndim - 1}
+        return not is_usual or plane == self._plane_in_view()
+
     def _find_layer(self) -> None:
         request = self.request
         self._result = result_layer(
@@ -230,6 +242,7 @@ class Segmentation(QObject):  # type: ignore[misc]
         self._id_offset = self._result.last_id_outside(request.region)
 
     def _refresh(self) -> None:
+        self._timer.stop()
         if self._result is not None and self.is_layer_there:
             self._result.refresh()
 

@@ -83,6 +83,15 @@ def test_planes_one_by_one_share_a_layer_and_no_ids(viewer: Any, em: Any, bright
     assert set(np.unique(data[0])) == {0, 4}
 
 
+def test_while_the_stack_is_filled_only_the_plane_in_view_is_drawn_again(
+    viewer: Any, em: Any, bright_model: Model
+) -> None:
+    segmentation = segmentation_of(em, bright_model, None, where="stack", viewer=viewer)
+    assert [segmentation._is_drawn((z,)) for z in range(3)] == [False, True, False]
+    viewer.dims.order = (1, 0, 2)
+    assert all(segmentation._is_drawn((z,)) for z in range(3)), "a cut through all planes is shown"
+
+
 def test_a_rectangle_holds_what_the_whole_plane_holds_there(
     viewer: Any, em: Any, bright_model: Model
 ) -> None:
