@@ -24,12 +24,15 @@ from napari_unet_seg._annotation_layer import (
     new_annotation_layer,
 )
 from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
+from napari_unet_seg._recovery import Restored
 from napari_unet_seg._widgets.annotate_rows import CodingRow, LayersRow, ProblemList, Question
 from napari_unet_seg._widgets.annotate_tools import CHECK_KEY, MAP_KEY, TOOLS, Keys, ToolRow
 from napari_unet_seg._widgets.annotate_weights import WeightRow
+from napari_unet_seg._widgets.folded import Folded
 from napari_unet_seg._widgets.job_row import JobRow
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.preferences import remember, remembered
+from napari_unet_seg._widgets.recovery_row import ProjectRow, RecoveryRow
 from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
 from napari_unet_seg.core.errors import InputError, UNetSegError
 
@@ -65,6 +68,7 @@ class AnnotateDock(QWidget):
         self.reset_choices()
 
     def _make_rows(self) -> None:
+        self.recovery = RecoveryRow(self._viewer)
         self.layers = LayersRow()
         self.coding = CodingRow()
         self.tools = ToolRow()
@@ -83,11 +87,15 @@ class AnnotateDock(QWidget):
         self.button.setToolTip("Open the Fine-tune dock with this annotation chosen.")
         self.script_button = QPushButton("Copy as script")
         self.script_button.setToolTip("Copy lines of Python to the clipboard that read this annotation.")
+        self.more = Folded()
+        self.project = ProjectRow(self._viewer)
+        self.more.form.addRow("Save to", self.project)
 
     def _lay_out(self) -> None:
         content = QWidget()
         column = QVBoxLayout(content)
         for widget in (
+            self.recovery,
             self.layers,
             self.coding,
             self.tools,
@@ -102,6 +110,7 @@ class AnnotateDock(QWidget):
             self.weights,
             self.button,
             self.script_button,
+            self.more,
         ):
             column.addWidget(widget)
         column.addStretch(1)
@@ -110,6 +119,8 @@ class AnnotateDock(QWidget):
         whole.addWidget(VerticalScroll(content))
 
     def _connect(self) -> None:
+        self.recovery.restored.connect(self._take_restored)
+        self.project.chosen.connect(self.recovery.look)
         self.layers.image_changed.connect(self._take_image)
         self.layers.labels_changed.connect(self._take_labels)
         self.layers.new_wanted.connect(self.make_new)
@@ -286,6 +297,11 @@ class AnnotateDock(QWidget):
         self.choose(layer)
         if self.annotating is not None:
             self.annotating.take("paint")
+
+    def _take_restored(self, restored: Restored) -> None:
+        """Go on with what has come back."""
+        if restored.layers:
+            self.choose(restored.layers[-1])
 
     # What counts
 
