@@ -11,9 +11,9 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_unet_seg._current_view import View, ViewLayer, visible
+from napari_unet_seg._current_view import AnnotatedImage, View, ViewLayer, visible
 from napari_unet_seg._jobs import Job, start
-from napari_unet_seg._layers import METADATA, LayerImage, label_dtype, unused_name
+from napari_unet_seg._layers import METADATA, label_dtype, unused_name
 from napari_unet_seg._live_preview import most_image_px, preview_request
 from napari_unet_seg._segmenting import window_of
 from napari_unet_seg._training_request import TrainingRequest, Tuned
@@ -49,17 +49,14 @@ class Comparison(QObject):  # type: ignore[misc]
         self,
         request: TrainingRequest,
         tuned: Tuned,
-        image_layer: Any,
-        image: LayerImage,
+        subject: AnnotatedImage,
         viewer: Any,
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self._request, self._tuned = request, tuned
-        self._image_layer, self._image, self._viewer = image_layer, image, viewer
+        self._request, self._tuned, self._subject, self._viewer = request, tuned, subject, viewer
         self._sides: dict[Side, ViewLayer] = {
-            side: ViewLayer(viewer, image_layer, image, partial(self._make_layer, side))
-            for side in ("before", "after")
+            side: ViewLayer(viewer, subject, partial(self._make_layer, side)) for side in ("before", "after")
         }
         self._side: Side = "after"
         self._view: View | None = None
@@ -109,19 +106,20 @@ class Comparison(QObject):  # type: ignore[misc]
 
     def _follow(self) -> None:
         is_removed = any(shown.is_removed for shown in self._sides.values())
-        if is_removed or self._image_layer not in self._viewer.layers:
+        if is_removed or self._subject.layer not in self._viewer.layers:
             return
-        most_px = most_image_px(self._request, self._image, MOST_MODEL_PX)
-        view = visible(self._image_layer, self._image, self._viewer.dims.point, most_px)
+        image = self._subject.image
+        most_px = most_image_px(self._request, image, MOST_MODEL_PX)
+        view = visible(self._subject.layer, image, self._viewer.dims.point, most_px)
         if self._view is not None and view.is_in(self._view):
             return
         self._view = view
         if self._job is not None:
             self._job.abandon()
-        wish = preview_request(self._request, self._image, view)
+        wish = preview_request(self._request, image, view)
         self._job = start(
             compare_steps(wish, self._tuned),
-            f"Before and after on {self._image.name}",
+            f"Before and after on {image.name}",
             on_end=partial(self._take, view),
             window=window_of(self._viewer),
             shows_errors=False,
@@ -140,7 +138,7 @@ class Comparison(QObject):  # type: ignore[misc]
     def _make_layer(self, side: Side, data: NDArray[Any], **place: Any) -> Labels:
         layer = Labels(
             data,
-            name=unused_name(self._viewer, f"{self._image.name} › {side}"),
+            name=unused_name(self._viewer, f"{self._subject.image.name} › {side}"),
             metadata={METADATA: {"preview": True}},
             **place,
         )

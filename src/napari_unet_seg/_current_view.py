@@ -74,6 +74,15 @@ def _middle(start: int, stop: int, length: int, most: int) -> slice:
     return slice(start, stop)
 
 
+@dataclass(frozen=True, eq=False)
+class AnnotatedImage:
+    """An image layer, what it holds, and the labels layer that annotates it."""
+
+    layer: Any
+    image: LayerImage
+    labels_layer: Any
+
+
 class ViewLayer:
     """One layer that shows a box of one plane where it lies in the image, and can be moved.
 
@@ -83,8 +92,8 @@ class ViewLayer:
         Makes the napari layer of data, with the given keyword arguments for its place.
     """
 
-    def __init__(self, viewer: Any, image_layer: Any, image: LayerImage, make: Callable[..., Any]) -> None:
-        self._viewer, self._image_layer, self._image, self._make = viewer, image_layer, image, make
+    def __init__(self, viewer: Any, subject: AnnotatedImage, make: Callable[..., Any]) -> None:
+        self._viewer, self._subject, self._make = viewer, subject, make
         self.layer: Any = None
         self.view: View | None = None
 
@@ -101,7 +110,7 @@ class ViewLayer:
         place = self._place(view)
         if self.layer is None:
             self.layer = self._make(data, **place)
-            add_quietly(self._viewer, self.layer, above=self._image_layer)
+            add_quietly(self._viewer, self.layer, self._subject)
         else:
             self.layer.data = data
             self.layer.translate = place["translate"]
@@ -114,15 +123,20 @@ class ViewLayer:
         self.layer = self.view = None
 
     def _place(self, view: View) -> dict[str, Any]:
-        image = self._image
+        image = self._subject.image
         corner = dict(zip(image.label_axes, (*view.plane, *(part.start for part in view.box)), strict=True))
-        return placement(self._image_layer, image.axes.replace("S", ""), image.label_axes, corner)
+        return placement(self._subject.layer, image.axes.replace("S", ""), image.label_axes, corner)
 
 
-def add_quietly(viewer: Any, layer: Any, *, above: Any) -> None:
-    """Add a layer above another one; what is selected stays selected: someone may be painting in it."""
+def add_quietly(viewer: Any, layer: Any, subject: AnnotatedImage) -> None:
+    """Add a layer below the labels of an image, or else above the image; what is selected stays selected.
+
+    Someone may be painting in it.
+    """
     layers = viewer.layers
     selected, active = set(layers.selection), layers.selection.active
-    layers.insert(layers.index(above) + 1 if above in layers else len(layers), layer)
+    above_image = layers.index(subject.layer) + 1 if subject.layer in layers else len(layers)
+    below_labels = layers.index(subject.labels_layer) if subject.labels_layer in layers else 0
+    layers.insert(max(above_image, below_labels), layer)
     layers.selection = selected
     layers.selection.active = active

@@ -14,8 +14,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet_seg._annotation_layer import image_layer_of
 from napari_unet_seg._comparison import Comparison
+from napari_unet_seg._current_view import AnnotatedImage
 from napari_unet_seg._jobs import Job, Steps, start
-from napari_unet_seg._layers import LayerImage, behind_proxy
+from napari_unet_seg._layers import behind_proxy
 from napari_unet_seg._live_preview import LivePreview
 from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._painting import Painting
@@ -77,7 +78,10 @@ class FineTuning(QObject):  # type: ignore[misc]
         self.saved: str | None = None
         self.comparison: Comparison | None = None
         self._labels_layers = [behind_proxy(layer) for layer in labels_layers]
-        self._image_layers = [image_layer_of(self.viewer.layers, layer) for layer in self._labels_layers]
+        self._subjects = [
+            AnnotatedImage(image_layer_of(self.viewer.layers, layer), source.image, layer)
+            for layer, source in zip(self._labels_layers, request.sources, strict=True)
+        ]
         self._best: Model | None = None
         self._job: Job | None = None
         self._painting: Painting | None = None
@@ -115,10 +119,8 @@ class FineTuning(QObject):  # type: ignore[misc]
         if self._job is None or not self._job.is_running:
             return
         if self._preview is None and is_shown:
-            image_layer, image = self._image_in_view()
-            self._preview = LivePreview(
-                self.request, image_layer, image, self.viewer, self._job.send, parent=self
-            )
+            subject = self._subject_in_view()
+            self._preview = LivePreview(self.request, subject, self.viewer, self._job.send, parent=self)
         if self._preview is not None:
             self._preview.switch(is_on=is_shown)
 
@@ -142,13 +144,13 @@ class FineTuning(QObject):  # type: ignore[misc]
         self._stop_watching()
         self._close_comparison()
 
-    def _image_in_view(self) -> tuple[Any, LayerImage]:
+    def _subject_in_view(self) -> AnnotatedImage:
         """The image that the person is busy with, of those that are trained on."""
         active = self.viewer.layers.selection.active
-        pairs = list(zip(self._labels_layers, self._image_layers, self.request.sources, strict=True))
-        ranked = sorted(pairs, key=lambda pair: (active not in pair[:2], not pair[1].visible))
-        _, image_layer, source = ranked[0]
-        return image_layer, source.image
+        return min(
+            self._subjects,
+            key=lambda one: (active not in (one.layer, one.labels_layer), not one.layer.visible),
+        )
 
     def _take_step(self, step: Any) -> None:
         if self._recorder is not None and isinstance(step, TrainStep | ValidationStep):
@@ -201,10 +203,8 @@ class FineTuning(QObject):  # type: ignore[misc]
     def compare(self) -> Comparison | None:
         """Show old and new model on the current view; None when there is nothing new."""
         if self.tuned is not None and self.is_better and self.comparison is None:
-            image_layer, image = self._image_in_view()
-            self.comparison = Comparison(
-                self.request, self.tuned, image_layer, image, self.viewer, parent=self
-            )
+            subject = self._subject_in_view()
+            self.comparison = Comparison(self.request, self.tuned, subject, self.viewer, parent=self)
             self.comparison.failed.connect(self.failed)
         return self.comparison
 

@@ -12,7 +12,7 @@ from napari.utils.colormaps import Colormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
-from napari_unet_seg._current_view import View, ViewLayer, visible
+from napari_unet_seg._current_view import AnnotatedImage, View, ViewLayer, visible
 from napari_unet_seg._layers import METADATA, LayerImage, take, unused_name
 from napari_unet_seg._training_request import TrainingRequest
 from napari_unet_seg.core.predict_settings import PredictSettings
@@ -32,8 +32,8 @@ _COLORMAP = Colormap(
         [0.0, 0.4, 0.8, 0.0],
         [0.0, 0.4, 0.8, 0.35],
         [1.0, 0.95, 0.2, 1.0],
-        [0.3, 0.9, 0.8, 0.3],
-        [0.3, 0.9, 0.8, 0.22],
+        [0.3, 0.9, 0.8, 0.2],
+        [0.3, 0.9, 0.8, 0.14],
     ],
     controls=[0.0, 0.4, 0.5, 0.6, 1.0],
     name="preview",
@@ -60,16 +60,14 @@ class LivePreview(QObject):  # type: ignore[misc]
     def __init__(
         self,
         request: TrainingRequest,
-        image_layer: Any,
-        image: LayerImage,
+        subject: AnnotatedImage,
         viewer: Any,
         send: Callable[[PreviewRequest], object],
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self._request, self._image, self._image_layer, self._viewer = request, image, image_layer, viewer
-        self._send = send
-        self._shown = ViewLayer(viewer, image_layer, image, self._make_layer)
+        self._request, self._subject, self._viewer, self._send = request, subject, viewer, send
+        self._shown = ViewLayer(viewer, subject, self._make_layer)
         self._is_on = self._is_asking = False
         self._number = 0
         self._timer = QTimer(self)
@@ -126,25 +124,23 @@ class LivePreview(QObject):  # type: ignore[misc]
         self._timer.start(round(pause_s * 1000))
 
     def _ask(self) -> None:
-        if not self._is_on or self._is_asking or self._image_layer not in self._viewer.layers:
+        if not self._is_on or self._is_asking or self._subject.layer not in self._viewer.layers:
             return
         view = self._view()
         self._number += 1
         self._is_asking = True
-        self._send(preview_request(self._request, self._image, view, _Token(view, self._number)))
+        token = _Token(view, self._number)
+        self._send(preview_request(self._request, self._subject.image, view, token))
 
     def _view(self) -> View:
-        return visible(
-            self._image_layer,
-            self._image,
-            self._viewer.dims.point,
-            most_image_px(self._request, self._image, MOST_MODEL_PX),
-        )
+        image = self._subject.image
+        most_px = most_image_px(self._request, image, MOST_MODEL_PX)
+        return visible(self._subject.layer, image, self._viewer.dims.point, most_px)
 
     def _make_layer(self, data: NDArray[np.float32], **place: Any) -> Image:
         return Image(
             data,
-            name=unused_name(self._viewer, f"{self._image.name} › preview"),
+            name=unused_name(self._viewer, f"{self._subject.image.name} › preview"),
             colormap=_COLORMAP,
             contrast_limits=(0.0, 1.0),
             blending="translucent",

@@ -175,7 +175,7 @@ def test_the_current_view_is_previewed_where_it_lies_and_what_is_selected_stays_
     assert layer.name == PREVIEW
     assert viewer.layers.selection.active is painted
     assert painted.mode == "paint"
-    assert viewer.layers.index(layer) == viewer.layers.index(em) + 1
+    assert viewer.layers.index(layer) == viewer.layers.index(painted) - 1
     view = answer.token.view
     expected = 1 - answer.prediction.probabilities[0][view.box]
     np.testing.assert_array_equal(layer.data[0], expected)

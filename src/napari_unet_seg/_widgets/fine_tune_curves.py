@@ -8,10 +8,13 @@ from typing import Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
+from napari_unet_seg._beat import BEAT_S, Beat
+
 MOST_POINTS = 400
 """An even number; so many points are halved: pairs become their mean."""
 _HEIGHT_PX = 130
-_DRAWN_EVERY_MS = 300
+_LATEST_DRAWING_MS = round(2000 * BEAT_S)
+"""When the last point is drawn, though none follows that would bring a new beat."""
 _PADDING = 0.05
 _SCORE_MARGIN = 0.04
 _SMOOTHING = 0.1
@@ -84,8 +87,9 @@ class Curves(QWidget):
             self._grid.setColumnStretch(column, 1)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(_DRAWN_EVERY_MS)
+        self._timer.setInterval(_LATEST_DRAWING_MS)
         self._timer.timeout.connect(self.draw)
+        self._beat = Beat()
         self.setVisible(False)
 
     def begin(self) -> None:
@@ -119,6 +123,7 @@ class Curves(QWidget):
 
     def draw(self) -> None:
         """Draw what there is now."""
+        self._timer.stop()
         if self.plots is None:
             return
         left, right = self.plots
@@ -138,7 +143,9 @@ class Curves(QWidget):
             right.setYRange(min(shown) - _SCORE_MARGIN, max(shown) + _SCORE_MARGIN, padding=0)
 
     def _draw_soon(self) -> None:
-        if not self._timer.isActive():
+        if self._beat.is_new():
+            self.draw()
+        elif not self._timer.isActive():
             self._timer.start()
 
     def _make_plots(self) -> None:
