@@ -24,6 +24,7 @@ from napari_unet_seg._annotation_layer import coding_of
 from napari_unet_seg._annotation_notes import add_regions, find_or_open_image, labels_layer
 from napari_unet_seg._background_writer import BackgroundWriter, Task
 from napari_unet_seg._layers import Index, behind_proxy
+from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._recording import LayerRecording, TrainingRecording, is_empty_map
 from napari_unet_seg._recoverable import (
     ReadAnnotation,
@@ -389,6 +390,8 @@ class Recorder(QObject):  # type: ignore[misc]
             for training in recovery.trainings:
                 with contextlib.suppress(InputError):  # its model is saved; the curves stay where they are
                     self._home().take_over(training.saved)
+        for name in read.models:
+            NEWS.changed.emit(name, None)
         return Restored(tuple(layers), tuple(read.models), tuple(problems))
 
     @contextlib.contextmanager

@@ -36,6 +36,7 @@ from napari_unet_seg._annotation_layer import (
     regions_layer_of,
 )
 from napari_unet_seg._layers import METADATA
+from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._opening import OpenRequest, layers_for
 from napari_unet_seg._recovery import Recorder, discard, recorder_of, recoverable, restore
 from napari_unet_seg.core.architecture import Architecture
@@ -845,7 +846,10 @@ def test_the_model_of_an_interrupted_training_is_saved_by_its_name(
     session.die()
     found = the_recovery()
     assert [training.name for training in found.trainings] == ["em: mine"] * 2
+    told: list[str] = []
+    NEWS.changed.connect(lambda name, _viewer: told.append(name))
     restored = restore(sessions().viewer, found)
+    assert told == list(restored.models), "every list of models has them at once"
     assert restored.models == ("em mine (recovered)", "em mine (recovered) 2")
     assert {info.name for info in list_models()} >= set(restored.models)
     assert recoverable() == []

@@ -256,3 +256,17 @@ def annotation(image: str = "em", n_objects: int = 37, when: datetime = NOW) -> 
 def test_an_offer_is_a_sentence(changes: dict[str, Any], said: str) -> None:
     recovery = replace(Recovery(Path("a"), Path("a"), [annotation()]), **changes)
     assert in_words(recovery, NOW) == said
+
+
+def test_the_annotate_dock_goes_on_with_what_came_back(
+    viewer: Any, qtbot: QtBot, left_behind: np.ndarray, tmp_path: Path
+) -> None:
+    _, dock = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Annotate")
+    settled(dock.recovery, qtbot)
+    with qtbot.waitSignal(dock.recovery.restored, timeout=LONG_MS) as restored:
+        click(qtbot, dock.recovery.offers[0].restore)
+    assert dock.annotating.layer is restored.args[0].layers[0]
+    dock.project.use(tmp_path / "project")
+    settled(dock.recovery, qtbot)
+    assert dock.recovery.recorder.flush()
+    assert len(annotations_in(tmp_path / "project")) == 1

@@ -202,7 +202,7 @@ class ProjectRow(QWidget):
         super().__init__()
         self.recorder: Recorder = recorder_of(viewer)
         self.line = QLineEdit()
-        self.line.setPlaceholderText("none")
+        self.line.setPlaceholderText("kept for recovery only")
         self.line.setToolTip("Project folder: annotations and trainings are saved to it as you work.")
         self.browse = QToolButton()
         self.browse.setText("…")
