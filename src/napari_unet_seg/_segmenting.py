@@ -22,6 +22,7 @@ from napari_unet_seg._layers import (
     Region,
     Where,
     add_probability,
+    behind_proxy,
     label_dtype,
     placement,
     plane_in_view,
@@ -303,11 +304,6 @@ def _moved_up(labels: NDArray[np.integer[Any]], offset: int, largest: int) -> ND
     moved: NDArray[np.integer[Any]] = labels.astype(label_dtype(largest + offset))
     np.add(moved, moved.dtype.type(offset), out=moved, where=moved > 0)
     return moved
-
-
-def behind_proxy(thing: Any) -> Any:
-    """What is behind the proxy that napari hands to plugins."""
-    return getattr(thing, "__wrapped__", thing)
 
 
 def window_of(viewer: Any) -> QWidget | None:
