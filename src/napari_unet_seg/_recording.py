@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _MOST_BOXES = 64
 """More of them on a plane are one."""
+_CHECKED_BYTES = 1 << 28
+"""Labels up to this size are looked through once more in the end."""
 _TIFF_AFTER_S = 10.0
 """Pause in painting after which the TIFF is renewed."""
 
@@ -71,7 +73,7 @@ class LayerRecording(QObject):  # type: ignore[misc]
         self._wants_all, self._is_empty = not is_saved, is_empty
         self._tiff_is_old = True
         self._changed_s = time.monotonic()
-        self._has_left = False
+        self._has_left = self._wants_check = False
         self._watcher = LabelWatcher(layer, viewer, self)
         self._watcher.changed.connect(self._note_change)
         self._watcher.replaced.connect(self._note_all)
@@ -90,7 +92,7 @@ class LayerRecording(QObject):  # type: ignore[misc]
         self.notice()
         self.close()
         self._take_notes(keep_regions=True)  # which are removed first when the viewer is closed
-        self._has_left = True
+        self._has_left = self._wants_check = True
 
     def begin_anew(self, saved: SavedAnnotation) -> None:
         """Write all of it again, to another place or to one that was removed."""
@@ -102,8 +104,9 @@ class LayerRecording(QObject):  # type: ignore[misc]
         """Take notice of everything that has happened until now."""
         self._watcher.flush()
 
-    def tasks(self, project: Project) -> list[Task]:
+    def tasks(self, project: Project, *, is_last: bool = False) -> list[Task]:
         """What is to be written now, so that all is in the project."""
+        self._wants_check |= is_last
         return [*self._move(project), *self._write_notes(), *self._write_labels()]
 
     def tiff_tasks(self, *, is_urgent: bool) -> list[Task]:
@@ -145,6 +148,9 @@ class LayerRecording(QObject):  # type: ignore[misc]
         if boxes:
             patches = [patch for plane in boxes for box in boxes[plane] for patch in self._copies(plane, box)]
             yield Task(partial(_append, self.saved, patches), partial(self._put_back, boxes))
+        if self._wants_check and self.layer.data.nbytes <= _CHECKED_BYTES:
+            self._wants_check = False
+            yield Task(partial(_check, self.saved, self.layer.data), self._note_all)
 
     def _copies(self, plane: Index, box: Box) -> Iterator[Patch]:
         yield Patch(plane, box, np.array(self.layer.data[(*plane, *box)]))
@@ -239,6 +245,20 @@ def _append(saved: SavedAnnotation, patches: list[Patch]) -> None:
     if saved.journal.is_grown:
         with contextlib.suppress(InputError):  # it holds everything as it is, too
             saved.journal.compact()
+
+
+def _check(saved: SavedAnnotation, data: Any) -> None:
+    """Write what a script has changed without telling: compare all that is there with what was written."""
+    found = saved.read_labels()
+    if found is None:
+        return
+    changed = [
+        Patch(plane, (slice(0, data.shape[-2]), slice(0, data.shape[-1])), np.array(data[plane]))
+        for plane in np.ndindex(*data.shape[:-2])
+        if not np.array_equal(data[plane], found.plane(plane))
+    ]
+    if changed:
+        saved.journal.append(changed)
 
 
 def _nothing() -> None:

@@ -101,9 +101,8 @@ class Recovery:
 
 def recoverable() -> list[Recovery]:
     """What sessions that have ended left behind, the newest first; those that left nothing are removed."""
-    found = [_found_in(session) for session in _ended_sessions()]
-    with_work = [recovery for recovery in found if recovery is not None]
-    return sorted(with_work, key=lambda recovery: recovery.changed, reverse=True)
+    found = [recovery for session in _ended_sessions() for recovery in _found_in(session)]
+    return sorted(found, key=lambda recovery: recovery.changed, reverse=True)
 
 
 def _ended_sessions() -> Iterator[Path]:
@@ -113,17 +112,17 @@ def _ended_sessions() -> Iterator[Path]:
                 yield folder
 
 
-def _found_in(session: Path) -> Recovery | None:
-    project = continued_in(session)
-    if project is not None and is_project(project):
-        if is_in_use(project):
-            return None
-        recovery = look_into(project, session)
-    else:
-        recovery = look_into(session, session)
-        if recovery is None:
-            _remove_session(session)
-    return recovery
+def _found_in(session: Path) -> Iterator[Recovery]:
+    """What lies in a session's own folder, and in the project folder that it went on in."""
+    own, project = look_into(session, session), continued_in(session)
+    if own is not None:
+        yield own
+    if project is None and own is None:
+        _remove_session(session)
+    if project is not None and is_project(project) and not is_in_use(project):
+        elsewhere = look_into(project, session)
+        if elsewhere is not None:
+            yield elsewhere
 
 
 def look_into(folder: Path, session: Path, without: Sequence[Path] = ()) -> Recovery | None:

@@ -261,7 +261,7 @@ class Recorder(QObject):  # type: ignore[misc]
 
     def _tasks(self, home: Project, *, is_last: bool) -> Iterator[Task]:
         for recording in [*self._leaving, *self._recordings.values()]:
-            tasks = recording.tasks(home)
+            tasks = recording.tasks(home, is_last=is_last)
             yield from tasks
             if self._project is not None and (is_last or not tasks):
                 yield from recording.tiff_tasks(is_urgent=is_last)
@@ -385,7 +385,7 @@ class Recorder(QObject):  # type: ignore[misc]
         if recovery.is_in_project:
             self.use_folder(recovery.folder)
         problems = list(read.problems)
-        with self._holding(recovery.session):
+        with self._holding(recovery.session, is_in_project=recovery.is_in_project):
             layers = [self._show_annotation(one, problems) for one in read.annotations]
             for training in recovery.trainings:
                 with contextlib.suppress(InputError):  # its model is saved; the curves stay where they are
@@ -395,7 +395,7 @@ class Recorder(QObject):  # type: ignore[misc]
         return Restored(tuple(layers), tuple(read.models), tuple(problems))
 
     @contextlib.contextmanager
-    def _holding(self, session: Path) -> Iterator[None]:
+    def _holding(self, session: Path, *, is_in_project: bool) -> Iterator[None]:
         """Have a session to oneself; what is left of it in the end is removed if it is nothing."""
         if self._session is not None and session == self._session.path:
             yield
@@ -403,7 +403,8 @@ class Recorder(QObject):  # type: ignore[misc]
         held = ended_session(session)
         try:
             yield
-            held.continue_in(None)
+            if is_in_project:
+                held.continue_in(None)
         finally:
             held.close_and_tidy()
 

@@ -189,6 +189,17 @@ def test_random_painting_comes_back(session: Session, sessions: Callable[..., Se
     np.testing.assert_array_equal(back.data, expected)
 
 
+def test_what_a_script_wrote_without_telling_is_there_in_the_end(
+    session: Session, sessions: Callable[..., Session]
+) -> None:
+    layer = session.annotate()
+    session.recorder.flush()
+    layer.data[2, 5:9] = 7
+    session.recorder.close()
+    (back,) = restore(sessions().viewer, the_recovery()).layers
+    np.testing.assert_array_equal(back.data, layer.data)
+
+
 def test_a_viewer_without_annotations_leaves_no_folder(session: Session) -> None:
     session.recorder.flush()
     session.viewer.add_labels(np.ones(SHAPE, int), name="no annotation")
@@ -802,6 +813,17 @@ def test_a_folder_in_use_by_another_viewer_is_refused(
     sessions(tmp_path / "a")
     with pytest.raises(OutputError, match="in use by another window"):
         sessions().recorder.use_folder(tmp_path / "a")
+
+
+def test_work_outlives_a_project_folder_that_is_not_there(session: Session, tmp_path: Path) -> None:
+    session.recorder.use_folder(tmp_path / "project")
+    session.annotate()
+    session.recorder.flush()
+    session.die()
+    (tmp_path / "project").rename(tmp_path / "unplugged")
+    assert recoverable() == []
+    (tmp_path / "unplugged").rename(tmp_path / "project")
+    assert the_recovery().is_in_project
 
 
 # Trainings
