@@ -168,12 +168,16 @@ class _Watch(QObject):  # type: ignore[misc]
             self._timer.start(DRAG_MS)
 
     def _note_stroke(self, event: Any) -> None:
-        """A stroke has ended, or is about to be written."""
+        """A stroke has ended and is looked at, or it is about to be written: the second look finds it."""
         boxes = as_few([_box_of(atom) for atom in event.value])
-        self._boxes += boxes
-        for key in (key for box in boxes for plane, part in _planes_of(box) for key in _keys(plane, part)):
+        keys = [key for box in boxes for plane, part in _planes_of(box) for key in _keys(plane, part)]
+        for key in keys:
             self._painted.pop(key, None)
             self._painted[key] = None
+        if self._memory.tiles.keys() >= set(keys):
+            self._boxes += boxes
+            self._work(longest_ms=0)
+        self._boxes += boxes
         self._timer.start(0)
 
     def _note_drawing(self, _event: Any = None) -> None:

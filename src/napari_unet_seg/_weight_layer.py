@@ -26,10 +26,8 @@ from napari_unet_seg.core._gaps import Task
 from napari_unet_seg.core.boxes import as_few
 from napari_unet_seg.core.weight_map import MAX_SIGMA_PX, WeightSettings
 
-FRAME_MS = 33
-"""Time between two drawings of the layer."""
 BLOCK_FRAME_MS = 120
-"""The same while a plane is being filled."""
+"""Time between two drawings of the layer while a plane is being filled."""
 _REST_MS = 60
 """A plane is mapped when the slider has rested on it for so long."""
 _TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine")
@@ -331,22 +329,22 @@ class WeightLayer(QObject):  # type: ignore[misc]
             return
         if isinstance(message, Settled):
             self._n_settled = message.n_messages
+            self.layer.refresh(data_displayed=False, highlight=False, extent=False)  # its thumbnail only
         elif isinstance(message, Drawn) and message.generation == self._generation:
             self._take_drawn(message)
         elif isinstance(message, Failed):
             self._take_failure(message)
 
     def _take_drawn(self, drawn: Drawn) -> None:
-        """Put weights into the layer; drawn is what came meanwhile, at most once per frame."""
+        """Put weights into the layer; a stroke is drawn at once, blocks a few times a second."""
         if (drawn.plane, drawn.shape) != self._drawn:
             self._move_to(drawn.plane, drawn.shape)
-        redrawn = drawn.redrawn
-        self.layer.data[(*[0] * len(drawn.plane), *redrawn.box)] = redrawn.weights
-        due_ms = BLOCK_FRAME_MS if drawn.is_block else FRAME_MS
-        wait_ms = due_ms - (time.perf_counter() - self._drawn_at) * 1e3
-        if wait_ms <= 0:
+        for part in drawn.parts:
+            self.layer.data[(*[0] * len(drawn.plane), *part.box)] = part.weights
+        wait_ms = BLOCK_FRAME_MS - (time.perf_counter() - self._drawn_at) * 1e3
+        if not drawn.is_block or wait_ms <= 0:
             self._draw()
-        elif not self._frame.isActive() or self._frame.remainingTime() > wait_ms:
+        elif not self._frame.isActive():
             self._frame.start(round(wait_ms))
 
     def _move_to(self, plane: Index, shape: tuple[int, ...]) -> None:

@@ -98,7 +98,7 @@ class Drawn:
     generation: int
     plane: Index
     shape: tuple[int, ...]
-    redrawn: Redrawn
+    parts: tuple[Redrawn, ...]
     is_block: bool
 
 
@@ -300,16 +300,17 @@ class _Mapping:
         """Do what is most urgent for the plane in view; None when there is nothing."""
         if self._map is None or self._wish is None:
             return None
+        parts: tuple[Redrawn, ...]
         is_block = False
         if self._patches:
-            redrawn = self._apply(self._patches.popleft(), self._map) or self._map.fill_block()
+            parts = (self._apply(self._patches.popleft(), self._map) or self._map.fill_block(),)
         elif self._map.is_stale:
-            redrawn = self._map.redraw()
+            parts = self._map.redraw()
         elif not self._map.is_complete:
-            redrawn, is_block = self._map.fill_block(), True
+            parts, is_block = (self._map.fill_block(),), True
         else:
             return None
-        return Drawn(self.generation, self._wish.plane, self._wish.stack.data.shape, redrawn, is_block)
+        return Drawn(self.generation, self._wish.plane, self._wish.stack.data.shape, parts, is_block)
 
     def _apply(self, patch: Patch, to: LiveWeightMap) -> Redrawn | None:
         """Take over a change; what counts may have changed beyond it, around checked objects."""

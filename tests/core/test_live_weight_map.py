@@ -40,9 +40,10 @@ class Painting:
             labels.copy(), annotated.copy(), settings, others=counted, task=task, n_classes=N_CLASSES
         )
 
-    def show(self, redrawn: Redrawn | None) -> None:
-        if redrawn is not None:
-            self.shown[redrawn.box] = redrawn.weights
+    def show(self, *parts: Redrawn | None) -> None:
+        for redrawn in parts:
+            if redrawn is not None:
+                self.shown[redrawn.box] = redrawn.weights
 
     def change(self, box: Box, labels: NDArray[Any] | int, annotated: NDArray[Any] | bool) -> None:
         self.labels[box], self.annotated[box] = labels, annotated
@@ -52,7 +53,7 @@ class Painting:
         while not self.map.is_complete:
             self.show(self.map.fill_block())
         if self.map.is_stale:
-            self.show(self.map.redraw())
+            self.show(*self.map.redraw())
         return self.shown
 
     def expected(self) -> NDArray[np.float32]:
@@ -121,6 +122,7 @@ def test_after_any_steps_the_map_equals_one_made_anew(
     highest = 5 if task == "instances" else 3
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_PX", 16)
+        patch.setattr(module, "TILE_PX", 10)
         patch.setattr(module, "halo_px", lambda _settings: 1)
         annotated = rng.random(SHAPE) < rng.choice([0.0, 0.8, 1.0])
         others = random_labels(rng, highest) if has_others else None
@@ -164,17 +166,25 @@ def test_many_pixels_of_a_class_make_the_whole_map_due(painting: Painting) -> No
     painting.settle()
     painting.change((slice(300, 500), slice(300, 500)), 4, True)
     assert painting.map.is_stale
-    painting.show(painting.map.redraw())
+    painting.show(*painting.map.redraw())
     assert not painting.map.is_stale
     assert painting.error_over_w0() <= 1e-3
 
 
 def test_only_what_is_annotated_is_rewritten() -> None:
     labels = squares()
-    painting = Painting(labels, (labels > 0) & (labels < 3), PAPER)
+    painting = Painting(labels, np.zeros(labels.shape, bool), PAPER)
     painting.settle()
-    block = module.BLOCK_PX
-    assert painting.map.redraw().box == (slice(0, block), slice(0, block))
+    for box in ((slice(10, 20), slice(10, 20)), (slice(10, 20), slice(400, 700)), (slice(900, 910),) * 2):
+        painting.change(box, 1, True)
+    tile = module.TILE_PX
+    rewritten = painting.map.redraw()
+    painting.show(*rewritten)
+    assert [redrawn.box for redrawn in rewritten] == [
+        (slice(0, tile), slice(0, 3 * tile)),
+        (slice(3 * tile, 4 * tile),) * 2,
+    ]
+    assert painting.error_over_w0() <= 1e-3
 
 
 def test_what_is_annotated_elsewhere_counts(painting: Painting) -> None:
@@ -182,7 +192,7 @@ def test_what_is_annotated_elsewhere_counts(painting: Painting) -> None:
     painting.map.count_others(ClassCounts((0, 1_000_000)))
     assert painting.map.is_stale
     before = painting.shown[120, 120]
-    painting.show(painting.map.redraw())
+    painting.show(*painting.map.redraw())
     assert painting.shown[120, 120] < before
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
+from operator import itemgetter
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet_seg.core._gaps import IntArray, Task
-from napari_unet_seg.core.boxes import hull
 from napari_unet_seg.core.weight_map import (
     ClassCounts,
     WeightParts,
@@ -24,6 +25,8 @@ Box: TypeAlias = tuple[slice, slice]
 
 BLOCK_PX = 512
 """Side of the blocks in which a plane is filled: some hundredths of a second each."""
+TILE_PX = 256
+"""Side of the tiles of which it is known whether something is annotated there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +85,7 @@ class LiveWeightMap:
         self._parts = WeightParts.empty((slice(0, height), slice(0, width)), n_classes)
         self._parts.classes[...] = n_classes
         self._counts = ClassCounts((0,) * n_classes)
-        self._used: Box | None = None  # outside, nothing is annotated
+        self._used: set[tuple[int, int]] = set()  # tiles; in the others, nothing is annotated
         self._blocks = _blocks(height, width, max(BLOCK_PX, 4 * halo_px(self.settings)))
         self._shown = self._others + self._estimate(n_classes)
 
@@ -162,11 +165,11 @@ class LiveWeightMap:
         if len(others.pixels) > self._parts.n_classes:
             self._begin(len(others.pixels))
 
-    def redraw(self) -> Redrawn:
+    def redraw(self) -> tuple[Redrawn, ...]:
         """All of the map that is not 0, with the weights of the classes as they are now."""
         self._shown = self._total
-        box = self._used or (slice(0, 0), slice(0, 0))
-        return Redrawn(box, self._parts_in(box).weights(self.settings, self._shown))
+        boxes = [self._box_of(run) for run in _runs(self._used)]
+        return tuple(Redrawn(box, self._parts_in(box).weights(self.settings, self._shown)) for box in boxes)
 
     def with_settings(self, settings: WeightSettings) -> LiveWeightMap:
         """The same plane, with other settings, to be filled; this one is not to be used any more."""
@@ -187,13 +190,21 @@ class LiveWeightMap:
         self._counts = self._counts.updated(old.counts, new.counts)
         old.classes[...], old.border[...] = new.classes, new.border
         if sum(new.counts.pixels):
-            self._used = box if self._used is None else hull(box, self._used)
+            self._used.update(_tiles(box))
         return Redrawn(box, new.weights(self.settings, self._shown))
 
     def _parts_in(self, box: Box) -> WeightParts:
         """A view of the parts."""
         whole = self._parts
         return WeightParts(box, whole.classes[box], whole.border[box], whole.n_classes)
+
+    def _box_of(self, run: tuple[int, range]) -> Box:
+        """Rows and columns of tiles beside each other."""
+        (row, columns), (height, width) = run, self._labels.shape
+        return (
+            slice(row * TILE_PX, min(height, (row + 1) * TILE_PX)),
+            slice(columns.start * TILE_PX, min(width, columns.stop * TILE_PX)),
+        )
 
 
 def count_classes(
@@ -206,6 +217,22 @@ def count_classes(
     carved = carve_gaps(labels, annotated=annotated, task=task)[skipped_rows:]
     classes: IntArray = (carved > 0).view(np.uint8) if task == "instances" else carved
     return ClassCounts(tuple(np.bincount(classes[annotated[skipped_rows:]], minlength=2).tolist()))
+
+
+def _tiles(box: Box) -> Iterator[tuple[int, int]]:
+    """Row and column of the tiles that a box touches."""
+    rows, columns = (range(part.start // TILE_PX, -(-part.stop // TILE_PX)) for part in box)
+    return product(rows, columns)
+
+
+def _runs(tiles: set[tuple[int, int]]) -> Iterator[tuple[int, range]]:
+    """Tiles beside each other, row by row."""
+    for row, in_row in groupby(sorted(tiles), key=itemgetter(0)):
+        columns = [column for _, column in in_row]
+        starts = [column for column in columns if (row, column - 1) not in tiles]
+        stops = [column + 1 for column in columns if (row, column + 1) not in tiles]
+        for start, stop in zip(starts, stops, strict=True):
+            yield row, range(start, stop)
 
 
 def _blocks(height: int, width: int, side_px: int) -> list[Box]:
