@@ -25,13 +25,14 @@ from napari_unet_seg._annotation_layer import (
 )
 from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
 from napari_unet_seg._recovery import Restored
+from napari_unet_seg._weight_layer import WeightLayer
 from napari_unet_seg._widgets.annotate_rows import CodingRow, LayersRow, ProblemList, Question
 from napari_unet_seg._widgets.annotate_tools import CHECK_KEY, MAP_KEY, TOOLS, Keys, ToolRow
 from napari_unet_seg._widgets.annotate_weights import WeightRow
 from napari_unet_seg._widgets.folded import Folded
 from napari_unet_seg._widgets.job_row import JobRow
 from napari_unet_seg._widgets.message import Message, wrapped_label
-from napari_unet_seg._widgets.preferences import remember, remembered
+from napari_unet_seg._widgets.preferences import PLUGIN, remember, remembered
 from napari_unet_seg._widgets.recovery_row import ProjectRow, RecoveryRow
 from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
 from napari_unet_seg.core.errors import InputError, UNetSegError
@@ -58,6 +59,7 @@ class AnnotateDock(QWidget):
         self._viewer = behind_proxy(napari_viewer)
         self._image: LayerImage | None = None
         self.annotating: Annotating | None = None
+        self._map: WeightLayer | None = None
         self._next_unfinished = 0
         self._is_stopped = False
         self._keys = Keys(self._viewer)
@@ -131,6 +133,9 @@ class AnnotateDock(QWidget):
         self.tools.wanted.connect(self.use)
         self.problems.show_wanted.connect(self._show_problem)
         self.veil.toggled.connect(self._toggle_veil)
+        self.weights.toggled.connect(self._show_map)
+        self.weights.changed.connect(self._set_map)
+        self.button.clicked.connect(self._fine_tune)
         self.script_button.clicked.connect(self._copy_script)
         self._viewer.layers.selection.events.active.connect(self._follow_active)
         for tool in TOOLS:
@@ -246,10 +251,15 @@ class AnnotateDock(QWidget):
         self.annotating = annotating
         if self.veil.isChecked():
             annotating.veil.show()
+        self._show_map(self.weights.shown.isChecked())
         self._show_counts()
 
     def _leave(self) -> None:
-        annotating, self.annotating = self.annotating, None  # closing it changes layers, which is told here
+        weight_map, self._map = self._map, None  # closing them changes layers, which is told here
+        annotating, self.annotating = self.annotating, None
+        if weight_map is not None:
+            weight_map.closed.disconnect(self._forget_map)  # the next annotation gets one, too
+            weight_map.close()
         if annotating is not None:
             annotating.close()
             annotating.deleteLater()
@@ -352,6 +362,29 @@ class AnnotateDock(QWidget):
             self._show_state()
             return
         self._take_layers()
+
+    def _show_map(self, is_shown: bool) -> None:
+        """The live weight map, made when it is wanted first."""
+        if self._map is not None:
+            self._map.set_visible(is_visible=is_shown)
+        elif self.annotating is not None and is_shown:
+            live = self.annotating.live
+            self._map = WeightLayer(self._viewer, live.layer, self.weights.settings, live=live, parent=self)
+            self._map.closed.connect(self._forget_map)
+
+    def _set_map(self) -> None:
+        if self._map is not None:
+            self._map.set_settings(self.weights.settings)
+
+    def _forget_map(self) -> None:
+        """A person has removed its layer."""
+        self._map = None
+        self.weights.shown.setChecked(False)
+
+    def _fine_tune(self) -> None:
+        if self.annotating is not None:
+            _, dock = self._viewer.window.add_plugin_dock_widget(PLUGIN, "Fine-tune")
+            dock.learn_from(self.annotating.live.layer)
 
     def _draw_rectangle(self) -> None:
         if self.annotating is not None:

@@ -34,7 +34,6 @@ TOOLS = (
     Tool("background", "○ Background", "G", "Take the brush with the id of background."),
     Tool("erase", "⌫ Erase", "E", "Take the eraser.", is_napari_key=True),
     Tool("pick", "⊕ Pick", "L", "Click an object to go on painting it.", is_napari_key=True),
-    Tool("unsure", "➔ Next unsure", "U", "Go to the place where the model is least sure."),
     Tool(
         "unfinished", "➔ Unfinished", "R", "Go to the next rectangle or place where something is to be done."
     ),
