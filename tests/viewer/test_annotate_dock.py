@@ -381,9 +381,7 @@ def test_existing_labels_are_adopted_where_they_are(qtbot: QtBot, viewer: Any, d
     assert source.selected_label == 3
 
 
-@pytest.mark.skip(
-    reason="napari 0.9 crashes under Mesa's llvmpipe, also without this plugin: paint mode, then removing all layers"
-)
+@pytest.mark.skip(reason="napari 0.9 itself crashes under llvmpipe: paint mode, then all layers are removed")
 def test_a_deleted_layer_leaves_a_dock_that_works(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
     press(viewer, "N")
     drag(viewer, viewer.layers[LABELS], (24, 8), (28, 12))
