@@ -9,10 +9,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_unet_seg._annotation_layer import annotation_from_layers
+    from napari_unet_seg._annotate.layer import annotation_from_layers
     from napari_unet_seg._jobs import Job, start
     from napari_unet_seg._layers import add_prediction
-    from napari_unet_seg._segmenting import segment
+    from napari_unet_seg._segment.segmenting import segment
     from napari_unet_seg.core.annotation import Annotation
     from napari_unet_seg.core.metrics import evaluate
     from napari_unet_seg.core.models import Model, list_models, load_model, new_model

@@ -19,8 +19,8 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_unet_seg import Annotation, TrainSettings, new_model, start, training_steps
-from napari_unet_seg._annotation_layer import new_annotation_layer
-from napari_unet_seg._recovery import recorder_of
+from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._recover.recovery import recorder_of
 from napari_unet_seg.core import atomic, journal
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.models import Model

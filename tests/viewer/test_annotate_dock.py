@@ -16,7 +16,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QPushButton, QWidget
 from tests.viewer.conftest import add_stack
 
-from napari_unet_seg._annotation_layer import annotated_planes, coding_of, new_annotation_layer, read_plane
+from napari_unet_seg._annotate.layer import annotated_planes, coding_of, new_annotation_layer, read_plane
 from napari_unet_seg._layers import METADATA
 from napari_unet_seg._widgets.annotate_dock import AnnotateDock
 from napari_unet_seg._widgets.preferences import remember

@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from numpy.typing import NDArray
 
 from napari_unet_seg import annotation_from_layers
-from napari_unet_seg._annotation_layer import (
+from napari_unet_seg._annotate.layer import (
     RIM_PX,
     adopt,
     annotated_planes,

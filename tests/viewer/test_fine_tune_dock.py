@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEd
 from tests.viewer.conftest import add_stack
 from tests.viewer.test_fine_tuning import fresh_model, paint  # noqa: F401 - a fixture
 
-from napari_unet_seg._annotation_layer import new_annotation_layer
+from napari_unet_seg._annotate.layer import new_annotation_layer
 from napari_unet_seg._widgets.fine_tune_curves import MOST_POINTS, Series
 from napari_unet_seg._widgets.fine_tune_dock import FineTuneDock
 from napari_unet_seg._widgets.fine_tune_progress import bytes_in_words

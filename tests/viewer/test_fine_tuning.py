@@ -11,12 +11,12 @@ import pytest
 from pytestqt.qtbot import QtBot
 from tests.viewer.conftest import add_stack
 
-from napari_unet_seg._annotation_layer import new_annotation_layer
-from napari_unet_seg._comparison import with_ids_of
-from napari_unet_seg._fine_tuning import FineTuning, name_for
+from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._fine_tune.comparison import with_ids_of
+from napari_unet_seg._fine_tune.fine_tuning import FineTuning, name_for
+from napari_unet_seg._fine_tune.model_news import NEWS
+from napari_unet_seg._fine_tune.request import training_request
 from napari_unet_seg._jobs import Job
-from napari_unet_seg._model_news import NEWS
-from napari_unet_seg._training_request import training_request
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.errors import InputError, OutputError
 from napari_unet_seg.core.model_store import list_models, read_info

@@ -13,8 +13,8 @@ from napari.components import ViewerModel
 from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
 from qtpy.QtCore import QObject
 
-from napari_unet_seg import _label_watcher as module
-from napari_unet_seg._label_watcher import Change, LabelWatcher
+from napari_unet_seg._annotate import label_watcher as module
+from napari_unet_seg._annotate.label_watcher import Change, LabelWatcher
 
 pytestmark = pytest.mark.usefixtures("qapp")
 SIDE = 600

@@ -23,8 +23,7 @@ from napari.components import ViewerModel
 from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
 
-from napari_unet_seg import _recovery
-from napari_unet_seg._annotation_layer import (
+from napari_unet_seg._annotate.layer import (
     adopt,
     annotated_planes,
     coding_of,
@@ -35,10 +34,11 @@ from napari_unet_seg._annotation_layer import (
     read_plane,
     regions_layer_of,
 )
+from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import METADATA
-from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._opening import OpenRequest, layers_for
-from napari_unet_seg._recovery import Recorder, discard, recorder_of, recoverable, restore
+from napari_unet_seg._recover import recovery as _recovery
+from napari_unet_seg._recover.recovery import Recorder, discard, recorder_of, recoverable, restore
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.errors import InputError, OutputError
 from napari_unet_seg.core.image_files import look_at
@@ -241,7 +241,7 @@ def test_an_annotation_larger_than_memory_is_not_looked_through(
 
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux gives memory that is not there")
-    monkeypatch.setattr("napari_unet_seg._annotation_layer.np.zeros", refuse)
+    monkeypatch.setattr("napari_unet_seg._annotate.layer.np.zeros", refuse)
     huge = session.viewer.add_image(np.broadcast_to(np.uint8(0), shape), name="huge", contrast_limits=(0, 9))
     layer = new_annotation_layer(session.viewer, huge)
     layer.paint((3, 1000, 2000), 2)
@@ -250,7 +250,7 @@ def test_an_annotation_larger_than_memory_is_not_looked_through(
     layer.paint((4000, 1, 1), 3)
     session.recorder.flush()
     session.die()
-    monkeypatch.setattr("napari_unet_seg._annotation_layer.np.zeros", refuse)
+    monkeypatch.setattr("napari_unet_seg._annotate.layer.np.zeros", refuse)
     viewer = ViewerModel()
     (back,) = restore(viewer, the_recovery()).layers
     assert back.data[3, 1000, 2000] == 2
@@ -928,8 +928,8 @@ import numpy as np
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QApplication
 app = QApplication([])
-from napari_unet_seg._annotation_layer import new_annotation_layer
-from napari_unet_seg._recovery import Recorder
+from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._recover.recovery import Recorder
 viewer = ViewerModel()
 recorder = Recorder(viewer)
 layer = new_annotation_layer(viewer, viewer.add_image(np.zeros((40, 60)), name="em"))

@@ -20,9 +20,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 from tests.viewer.conftest import add_stack
 
-from napari_unet_seg._annotation_layer import new_annotation_layer
-from napari_unet_seg._recoverable import FoundAnnotation, FoundTraining, Recovery
-from napari_unet_seg._recovery import Recorder, recorder_of, recoverable
+from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._recover.recoverable import FoundAnnotation, FoundTraining, Recovery
+from napari_unet_seg._recover.recovery import Recorder, recorder_of, recoverable
 from napari_unet_seg._widgets.recovery_row import ProjectRow, RecoveryRow, in_words
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.models import list_models, new_model
@@ -137,7 +137,7 @@ def test_a_click_long_ago_does_not_count(
 
 
 def test_what_went_elsewhere_meanwhile_is_said(viewer: Any, qtbot: QtBot, left_behind: np.ndarray) -> None:
-    from napari_unet_seg._recovery import discard
+    from napari_unet_seg._recover.recovery import discard
 
     row = the_row(viewer, qtbot)
     discard(row.offers[0].recovery)

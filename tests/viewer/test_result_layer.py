@@ -10,7 +10,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_unet_seg._layers import read_image
-from napari_unet_seg._result_layer import ResultLayer, is_touched, result_layer
+from napari_unet_seg._segment.result_layer import ResultLayer, is_touched, result_layer
 from napari_unet_seg.core.errors import InputError
 
 ALL = slice(None)

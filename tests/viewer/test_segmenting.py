@@ -12,8 +12,8 @@ from pytestqt.qtbot import QtBot
 from tests.viewer.conftest import add_stack
 
 import napari_unet_seg as nus
-from napari_unet_seg._segment_request import Piece
-from napari_unet_seg._segmenting import segmentation_of
+from napari_unet_seg._segment.request import Piece
+from napari_unet_seg._segment.segmenting import segmentation_of
 from napari_unet_seg.core.errors import InputError, ModelFileError
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.objects import ObjectSettings
@@ -321,7 +321,7 @@ def test_probabilities_become_a_layer_at_their_place(viewer: Any, em: Any, brigh
 def test_labels_that_cannot_fit_the_memory_are_refused_beforehand(
     viewer: Any, em: Any, bright_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_unet_seg._segment_request.available_bytes", lambda _: 50_000.0)
+    monkeypatch.setattr("napari_unet_seg._segment.request.available_bytes", lambda _: 50_000.0)
     with pytest.raises(InputError, match="of memory are free"):
         nus.segment(em, bright_model, where="stack")
     assert list(viewer.layers) == [em]
@@ -331,7 +331,7 @@ def test_labels_that_cannot_fit_the_memory_are_refused_beforehand(
 def test_where_probabilities_do_not_fit_the_labels_come_all_the_same(
     viewer: Any, em: Any, bright_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_unet_seg._segment_request.available_bytes", lambda _: 150_000.0)
+    monkeypatch.setattr("napari_unet_seg._segment.request.available_bytes", lambda _: 150_000.0)
     segmentation = segmentation_of(em, bright_model, None, where="stack", viewer=viewer)
     assert segmentation.run(shows_errors=False).wait(60)
     assert viewer.layers[LABELS].data.max() == 6

@@ -12,9 +12,9 @@ from qtpy.QtCore import QEvent
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
-from napari_unet_seg._annotating import Annotating, advice
-from napari_unet_seg._annotation_counts import Totals
-from napari_unet_seg._annotation_layer import (
+from napari_unet_seg._annotate.annotating import Annotating, advice
+from napari_unet_seg._annotate.counts import Totals
+from napari_unet_seg._annotate.layer import (
     Coding,
     adopt,
     check_fit,
@@ -23,9 +23,9 @@ from napari_unet_seg._annotation_layer import (
     image_layer_of,
     new_annotation_layer,
 )
+from napari_unet_seg._annotate.weight_layer import WeightLayer
 from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
-from napari_unet_seg._recovery import Restored
-from napari_unet_seg._weight_layer import WeightLayer
+from napari_unet_seg._recover.recovery import Restored
 from napari_unet_seg._widgets.annotate_rows import CodingRow, LayersRow, ProblemList, Question
 from napari_unet_seg._widgets.annotate_tools import CHECK_KEY, MAP_KEY, TOOLS, Keys, ToolRow
 from napari_unet_seg._widgets.annotate_weights import WeightRow
@@ -502,7 +502,7 @@ class AnnotateDock(QWidget):
             )
 
     def _copy_script(self) -> None:
-        from napari_unet_seg._annotation_script import annotation_script
+        from napari_unet_seg._annotate.script import annotation_script
 
         if self.annotating is None:
             return

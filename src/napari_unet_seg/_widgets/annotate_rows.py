@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet_seg._annotation_layer import Coding
+from napari_unet_seg._annotate.layer import Coding
 from napari_unet_seg._layers import Index
 from napari_unet_seg._widgets.message import wrapped_label
 from napari_unet_seg.core.annotation_problems import Problem

@@ -14,9 +14,9 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QColor, QGuiApplication
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_unet_seg._annotation_layer import coding_of
+from napari_unet_seg._annotate.layer import coding_of
 from napari_unet_seg._jobs import Job, sentence, start
-from napari_unet_seg._recovery import recorder_of
+from napari_unet_seg._recover.recovery import recorder_of
 from napari_unet_seg._widgets.fine_tune_curves import Curves
 from napari_unet_seg._widgets.fine_tune_more import FineTuneMore
 from napari_unet_seg._widgets.fine_tune_result import ResultPanel
@@ -31,9 +31,9 @@ from napari_unet_seg.core.errors import InputError, UNetSegError
 
 if TYPE_CHECKING:
     # They import PyTorch, which takes a second or more: that is done in the background.
-    from napari_unet_seg._fine_tuning import FineTuning
-    from napari_unet_seg._training_request import TrainingRequest
-    from napari_unet_seg._warm_up import Readiness
+    from napari_unet_seg._fine_tune.fine_tuning import FineTuning
+    from napari_unet_seg._fine_tune.request import TrainingRequest
+    from napari_unet_seg._segment.warm_up import Readiness
     from napari_unet_seg.core.train_settings import TrainSettings
 
 _LOOK_AFTER_MS = 300
@@ -171,7 +171,7 @@ class FineTuneDock(QWidget):
         UNetSegError
             Something does not fit.
         """
-        from napari_unet_seg._training_request import training_request
+        from napari_unet_seg._fine_tune.request import training_request
 
         if self.model.info is None:
             raise InputError(self.obstacle() or "There is no model to start from.")
@@ -230,7 +230,7 @@ class FineTuneDock(QWidget):
 
     def fine_tune(self) -> None:
         """Start what the rows say; the button does this."""
-        from napari_unet_seg._fine_tuning import FineTuning
+        from napari_unet_seg._fine_tune.fine_tuning import FineTuning
         from napari_unet_seg._widgets.fine_tune_progress import Reporter
 
         self.message.clear()
@@ -332,7 +332,7 @@ class FineTuneDock(QWidget):
 
     def script(self) -> str:
         """Lines of Python that do what the rows say."""
-        from napari_unet_seg._fine_tuning import name_for
+        from napari_unet_seg._fine_tune.fine_tuning import name_for
         from napari_unet_seg._script import tuning_script
 
         request = self.request()
@@ -413,9 +413,9 @@ class FineTuneDock(QWidget):
 def _getting_ready(device: str) -> Generator[Any, Any, None]:
     """Load what the dock needs later, in a job; yields its `Readiness` as soon as training could begin."""
     import_module("pyqtgraph")
-    import_module("napari_unet_seg._fine_tuning")
+    import_module("napari_unet_seg._fine_tune.fine_tuning")
 
-    from napari_unet_seg._warm_up import warm_up_steps
+    from napari_unet_seg._segment.warm_up import warm_up_steps
 
     yield (yield from warm_up_steps(None, device))
     import_module("torch._dynamo")  # PyTorch needs it for the first optimiser, and it takes seconds

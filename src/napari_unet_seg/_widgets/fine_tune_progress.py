@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_unet_seg._fine_tuning import FineTuning
-from napari_unet_seg._training_request import ReadingStep
+from napari_unet_seg._fine_tune.fine_tuning import FineTuning
+from napari_unet_seg._fine_tune.request import ReadingStep
 from napari_unet_seg._widgets.job_row import Progress
 from napari_unet_seg.core.train_settings import TrainSettings
 from napari_unet_seg.core.training_messages import TileStep, TrainStep, ValidationStep

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet_seg._annotation_layer import check_fit, coding_of, image_layer_of, regions_layer_of, view_of
+from napari_unet_seg._annotate.layer import check_fit, coding_of, image_layer_of, regions_layer_of, view_of
 from napari_unet_seg._layers import LayerImage, read_image
 from napari_unet_seg.core.errors import InputError
 

@@ -20,8 +20,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet_seg._jobs import Job, sentence, start
-from napari_unet_seg._recoverable import ReadRecovery, Recovery, read_recovery
-from napari_unet_seg._recovery import Recorder, Restored, recorder_of
+from napari_unet_seg._recover.recoverable import ReadRecovery, Recovery, read_recovery
+from napari_unet_seg._recover.recovery import Recorder, Restored, recorder_of
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg.core.errors import InputError, UNetSegError
 

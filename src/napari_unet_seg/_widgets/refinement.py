@@ -8,7 +8,7 @@ from functools import partial
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet_seg._jobs import Job
-from napari_unet_seg._segmenting import Segmentation
+from napari_unet_seg._segment.segmenting import Segmentation
 from napari_unet_seg.core.objects import ObjectSettings
 
 

@@ -13,9 +13,9 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet_seg import _layers
+from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._jobs import Job, sentence, start
 from napari_unet_seg._layers import LayerImage, Where
-from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._widgets.job_row import JobRow, Progress
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.more_section import MoreSection
@@ -27,8 +27,8 @@ from napari_unet_seg.core.errors import InputError, SettingError, UNetSegError
 
 if TYPE_CHECKING:
     # They import PyTorch, which takes a second or more: that is done in the background.
-    from napari_unet_seg._segmenting import Segmentation
-    from napari_unet_seg._warm_up import Readiness
+    from napari_unet_seg._segment.segmenting import Segmentation
+    from napari_unet_seg._segment.warm_up import Readiness
     from napari_unet_seg._widgets.refinement import Refinement
     from napari_unet_seg.core.predict_settings import PredictSettings
 
@@ -296,7 +296,7 @@ class SegmentDock(QWidget):
 
     def segment(self) -> None:
         """Start what the rows say; the button does this."""
-        from napari_unet_seg._segmenting import segmentation_of
+        from napari_unet_seg._segment.segmenting import segmentation_of
         from napari_unet_seg._widgets.segment_progress import Reporter
 
         self.message.clear()
@@ -448,7 +448,7 @@ class SegmentDock(QWidget):
 
     def _warm_up(self) -> None:
         """Load PyTorch and the model in the background, so that the first click starts at once."""
-        from napari_unet_seg._warm_up import warm_up_steps
+        from napari_unet_seg._segment.warm_up import warm_up_steps
 
         if self._warming is not None:
             self._warming.cancel()
@@ -458,7 +458,7 @@ class SegmentDock(QWidget):
         self._warming = job
 
     def _end_warming(self, job: Job) -> None:
-        from napari_unet_seg._warm_up import look_for_garbage
+        from napari_unet_seg._segment.warm_up import look_for_garbage
 
         if job is self._warming:
             look_for_garbage()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_unet_seg._segment_request import Piece, PlaneLabels
-from napari_unet_seg._segmenting import Segmentation
+from napari_unet_seg._segment.request import Piece, PlaneLabels
+from napari_unet_seg._segment.segmenting import Segmentation
 from napari_unet_seg._widgets.job_row import Progress
 from napari_unet_seg.core.prediction import PredictionStarted
 

@@ -21,8 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import LayerImage, is_made_here
-from napari_unet_seg._model_news import NEWS
 from napari_unet_seg._widgets.message import wrapped_label
 from napari_unet_seg.core.errors import InputError, ModelFileError
 from napari_unet_seg.core.model_store import SUFFIX, ModelInfo, list_models, read_info

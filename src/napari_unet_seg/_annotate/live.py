@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet_seg._annotation_layer import (
+from napari_unet_seg._annotate.label_watcher import Change, LabelWatcher
+from napari_unet_seg._annotate.layer import (
     RIM_PX,
     AnnotationView,
     Box,
@@ -21,7 +22,6 @@ from napari_unet_seg._annotation_layer import (
     regions_layer_of,
     view_of,
 )
-from napari_unet_seg._label_watcher import Change, LabelWatcher
 from napari_unet_seg._layers import METADATA, Index
 from napari_unet_seg.core.errors import InputError
 

@@ -12,17 +12,17 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet_seg._annotation_layer import image_layer_of
-from napari_unet_seg._comparison import Comparison
+from napari_unet_seg._annotate.layer import image_layer_of
 from napari_unet_seg._current_view import AnnotatedImage
+from napari_unet_seg._fine_tune.comparison import Comparison
+from napari_unet_seg._fine_tune.live_preview import LivePreview
+from napari_unet_seg._fine_tune.model_news import NEWS
+from napari_unet_seg._fine_tune.painting import Painting
+from napari_unet_seg._fine_tune.request import Painted, TrainingRequest, Tuned, training_job_steps
 from napari_unet_seg._jobs import Job, Steps, start
 from napari_unet_seg._layers import behind_proxy
-from napari_unet_seg._live_preview import LivePreview
-from napari_unet_seg._model_news import NEWS
-from napari_unet_seg._painting import Painting
-from napari_unet_seg._recovery import Recorder
-from napari_unet_seg._segmenting import window_of
-from napari_unet_seg._training_request import Painted, TrainingRequest, Tuned, training_job_steps
+from napari_unet_seg._recover.recovery import Recorder
+from napari_unet_seg._segment.segmenting import window_of
 from napari_unet_seg.core.atomic import write_atomically
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.model_store import NOT_IN_NAMES, SUFFIX, ModelInfo, list_models, saved_path

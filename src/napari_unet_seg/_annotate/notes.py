@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Labels, Layer
 from numpy.typing import NDArray
 
-from napari_unet_seg._annotation_layer import (
+from napari_unet_seg._annotate.layer import (
     CODINGS,
     coding_of,
     image_layer_of,

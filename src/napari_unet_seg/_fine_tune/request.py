@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet_seg._annotation_layer import (
+from napari_unet_seg._annotate.layer import (
     AnnotationView,
     PlaneAnnotation,
     check_fit,

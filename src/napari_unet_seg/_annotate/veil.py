@@ -9,10 +9,10 @@ from napari.utils import Colormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject
 
-from napari_unet_seg._annotation_layer import RIM_PX
-from napari_unet_seg._label_watcher import Change
+from napari_unet_seg._annotate.label_watcher import Change
+from napari_unet_seg._annotate.layer import RIM_PX
+from napari_unet_seg._annotate.live import LiveAnnotation
 from napari_unet_seg._layers import METADATA, Index, placement, unused_name
-from napari_unet_seg._live_annotation import LiveAnnotation
 
 _COLOR = (0.13, 0.15, 0.2)
 _OPACITY = 0.4

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject
 
-from napari_unet_seg._annotation_notes import look_of_regions, notes_of, regions_of
-from napari_unet_seg._background_writer import Task
-from napari_unet_seg._label_watcher import Change, LabelWatcher
+from napari_unet_seg._annotate.label_watcher import Change, LabelWatcher
+from napari_unet_seg._annotate.notes import look_of_regions, notes_of, regions_of
 from napari_unet_seg._layers import METADATA, Index
+from napari_unet_seg._recover.background_writer import Task
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.journal import LABELS, Box, Patch, patch_of
 from napari_unet_seg.core.project import Project

@@ -17,11 +17,11 @@ import numpy as np
 from napari.utils import Colormap
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_unet_seg._annotation_layer import Box, view_of
-from napari_unet_seg._label_watcher import Change
+from napari_unet_seg._annotate.label_watcher import Change
+from napari_unet_seg._annotate.layer import Box, view_of
+from napari_unet_seg._annotate.live import LiveAnnotation
+from napari_unet_seg._annotate.weight_worker import Drawn, Failed, Patch, Settled, WeightWorker, Wish, copied
 from napari_unet_seg._layers import METADATA, Index, placement, unused_name
-from napari_unet_seg._live_annotation import LiveAnnotation
-from napari_unet_seg._weight_worker import Drawn, Failed, Patch, Settled, WeightWorker, Wish, copied
 from napari_unet_seg.core._gaps import Task
 from napari_unet_seg.core.boxes import as_few
 from napari_unet_seg.core.weight_map import MAX_SIGMA_PX, WeightSettings
@@ -40,7 +40,7 @@ class WeightLayer(QObject):  # type: ignore[misc]
     Parameters
     ----------
     labels_layer
-        An annotation, see `_annotation_layer`.
+        An annotation, see `layer`.
     settings
         Lengths in pixels of the model's grid.
     zoom

@@ -7,11 +7,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_unet_seg._annotation_counts import AnnotationCounts, Totals
-from napari_unet_seg._annotation_layer import Box, Coding, first_object_id
+from napari_unet_seg._annotate.counts import AnnotationCounts, Totals
+from napari_unet_seg._annotate.layer import Box, Coding, first_object_id
+from napari_unet_seg._annotate.live import LiveAnnotation
+from napari_unet_seg._annotate.veil import Veil
 from napari_unet_seg._layers import Index
-from napari_unet_seg._live_annotation import LiveAnnotation
-from napari_unet_seg._veil import Veil
 from napari_unet_seg.core.errors import InputError
 
 ToolName: TypeAlias = Literal["object", "background", "erase", "pick"]

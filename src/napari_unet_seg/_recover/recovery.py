@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from napari.qt import get_qapp
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_unet_seg._annotation_layer import coding_of
-from napari_unet_seg._annotation_notes import add_regions, find_or_open_image, labels_layer
-from napari_unet_seg._background_writer import BackgroundWriter, Task
+from napari_unet_seg._annotate.layer import coding_of
+from napari_unet_seg._annotate.notes import add_regions, find_or_open_image, labels_layer
+from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import Index, behind_proxy
-from napari_unet_seg._model_news import NEWS
-from napari_unet_seg._recording import LayerRecording, TrainingRecording, is_empty_map
-from napari_unet_seg._recoverable import (
+from napari_unet_seg._recover.background_writer import BackgroundWriter, Task
+from napari_unet_seg._recover.recording import LayerRecording, TrainingRecording, is_empty_map
+from napari_unet_seg._recover.recoverable import (
     ReadAnnotation,
     ReadRecovery,
     Recovery,

@@ -28,8 +28,7 @@ from napari_unet_seg._layers import (
     plane_in_view,
     unused_name,
 )
-from napari_unet_seg._result_layer import ResultLayer, result_layer
-from napari_unet_seg._segment_request import (
+from napari_unet_seg._segment.request import (
     Piece,
     PlaneLabels,
     Request,
@@ -37,6 +36,7 @@ from napari_unet_seg._segment_request import (
     request_of,
     segment_steps,
 )
+from napari_unet_seg._segment.result_layer import ResultLayer, result_layer
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.objects import ObjectSettings

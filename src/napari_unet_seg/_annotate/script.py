@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet_seg._annotation_layer import coding_of
+from napari_unet_seg._annotate.layer import coding_of
 from napari_unet_seg._layers import METADATA, placement
 from napari_unet_seg.core.weight_map import WeightSettings
 

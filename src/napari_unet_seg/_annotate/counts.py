@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_unet_seg._annotation_layer import AnnotationView, IntArray
+from napari_unet_seg._annotate.label_watcher import Change
+from napari_unet_seg._annotate.layer import AnnotationView, IntArray
+from napari_unet_seg._annotate.live import LiveAnnotation
 from napari_unet_seg._jobs import Job, start
-from napari_unet_seg._label_watcher import Change
 from napari_unet_seg._layers import Index
-from napari_unet_seg._live_annotation import LiveAnnotation
 from napari_unet_seg.core.annotation_problems import Problem, find_problems, summarise
 from napari_unet_seg.core.steps import STOP, Stop
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet_seg._current_view import AnnotatedImage, View, ViewLayer, visible
+from napari_unet_seg._fine_tune.request import TrainingRequest
 from napari_unet_seg._layers import METADATA, LayerImage, take, unused_name
-from napari_unet_seg._training_request import TrainingRequest
 from napari_unet_seg.core.predict_settings import PredictSettings
 from napari_unet_seg.core.rescaling import choose_zoom
 from napari_unet_seg.core.training_messages import PreviewDone, PreviewFailed, PreviewRequest

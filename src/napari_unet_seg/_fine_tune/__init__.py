@@ -1,0 +1,1 @@
+"""Fine-tuning on layers of the viewer, and what a person sees of it."""

@@ -1,0 +1,1 @@
+"""Segmenting a layer of the viewer, and the layer that its result fills."""
