@@ -25,7 +25,9 @@ def viewer() -> ViewerModel:
 
 def result(viewer: ViewerModel, region: Any) -> ResultLayer:
     layer = viewer.layers["em"]
-    return result_layer(viewer, layer, read_image(layer), "model", region)
+    found = result_layer(viewer, layer, read_image(layer), "model", region)
+    found.show()
+    return found
 
 
 def test_another_plane_goes_into_the_same_layer(viewer: ViewerModel) -> None:

@@ -66,7 +66,7 @@ class ResultLayer:
 
     @classmethod
     def new(cls, layer: Any, hidden: Any = None) -> ResultLayer:
-        """Take over a layer that was just made, and for which another one was hidden."""
+        """Take over a layer that was just made, and that is to hide another one when it is shown."""
         record = _Record()
         layer.metadata.setdefault(METADATA, {})["result"] = record
         layer.events.paint.connect(_note_touch)
@@ -84,6 +84,12 @@ class ResultLayer:
             return False
         wanted = _parts(region, shape)
         return not any(a[0] == b[0] and _overlap(a[1], b[1]) for a in wanted for b in self._record.ids)
+
+    def show(self) -> None:
+        """Make it visible, in place of the one before."""
+        if self._hidden is not None:
+            self._hidden.visible = False
+        self.layer.visible = True
 
     def claim(self, region: Region) -> None:
         """Note that a new result is going to fill this region."""
@@ -152,7 +158,7 @@ class ResultLayer:
 def result_layer(
     viewer: Any, image_layer: Any, image: LayerImage, model_name: str, region: Region
 ) -> ResultLayer:
-    """The layer for a new result: the last of this image and model if it is free there, else a new one.
+    """The layer for a new result: the last of this image and model if free there, else a hidden new one.
 
     Raises
     ------
@@ -170,11 +176,8 @@ def result_layer(
     if result is None or not result.is_free_for(image.label_shape, region):
         hidden = latest if latest is not None and latest.visible else None
         where = placement(image_layer, image.axes.replace("S", ""), image.label_axes)
-        layer = viewer.add_labels(_empty_labels(image), name=name, **where)
-        if hidden is not None:
-            hidden.visible = False
+        layer = viewer.add_labels(_empty_labels(image), name=name, visible=False, **where)
         result = ResultLayer.new(layer, hidden)
-    result.layer.visible = True
     result.claim(region)
     return result
 

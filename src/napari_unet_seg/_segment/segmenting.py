@@ -73,6 +73,9 @@ class Segmentation(QObject):  # type: ignore[misc]
         self._timer.setSingleShot(True)
         self._timer.setInterval(_LATEST_REFRESH_MS)
         self._timer.timeout.connect(self._refresh)
+        self._show = QTimer(self)
+        self._show.setSingleShot(True)
+        self._show.timeout.connect(self._show_layer)
         self._beat = Beat()
         self._result: ResultLayer | None = None
         self._id_offset = 0
@@ -241,6 +244,11 @@ class Segmentation(QObject):  # type: ignore[misc]
             self.viewer, self.image_layer, request.image, request.info.name, request.region
         )
         self._id_offset = self._result.last_id_outside(request.region)
+        self._show.start(0)  # later: making a layer and drawing it the first time would be one long wait
+
+    def _show_layer(self) -> None:
+        if self._result is not None and self.is_layer_there:
+            self._result.show()
 
     def _refresh(self) -> None:
         self._timer.stop()

@@ -133,8 +133,10 @@ class JobRow(QWidget):
         now_s = time.monotonic()
         latest = self._latest
         # An empty bar, not Qt's moving one: each of its frames would draw the whole window again.
+        self.bar.setUpdatesEnabled(False)  # setValue would draw the whole window before it returns
         self.bar.setRange(0, max(1, latest.total))
         self.bar.setValue(latest.done)
+        self.bar.setUpdatesEnabled(True)
         self.text.setText(" · ".join(filter(None, self._parts(latest, now_s))))
         if latest.total and now_s - self._started_s > _ACTIVITY_AFTER_S:
             self._show_activity(latest)
