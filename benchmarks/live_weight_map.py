@@ -163,7 +163,7 @@ def main() -> None:
     border_ms = large["p95_border_core_ms"]
     shown_ms = max(large["p95_shown_ms"], patches["p95_shown_ms"])
     is_met = border_ms <= TARGET_BORDER_MS and shown_ms <= TARGET_SHOWN_MS and is_off_main
-    is_met &= patches["p95_rewrite_core_ms"] <= TARGET_REWRITE_MS
+    is_met &= max(large["p95_rewrite_core_ms"], patches["p95_rewrite_core_ms"]) <= TARGET_REWRITE_MS
     write_result(
         "live_weight_map",
         {

@@ -186,9 +186,8 @@ class WeightParts:
     def weights(self, settings: WeightSettings, counts: ClassCounts) -> NDArray[np.float32]:
         """The weight map in the box, given the counts of the whole annotation."""
         of_class = np.array([*counts.weights(settings), 0], np.float32)
-        weights: NDArray[np.float32] = self.border + of_class[0]
-        for i in range(1, self.n_classes + 1):
-            np.copyto(weights, of_class[i], where=self.classes == i)  # there is no border there
+        weights: NDArray[np.float32] = of_class.take(self.classes, mode="clip")  # twice as fast as indexing
+        weights += self.border
         return weights
 
 
