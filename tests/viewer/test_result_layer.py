@@ -136,3 +136,30 @@ def test_what_was_written_is_never_withdrawn(viewer: ViewerModel) -> None:
     written.write((0, ALL, ALL), np.ones((8, 8), np.uint8), 1)
     result(viewer, (1, ALL, ALL)).withdraw(viewer)
     assert written.layer in viewer.layers
+
+
+def test_what_a_person_paints_while_it_is_filled_stays(viewer: ViewerModel) -> None:
+    filled = result(viewer, (0, ALL, ALL))
+    filled.write((0, slice(0, 4), ALL), np.full((4, 8), 3, np.uint16), 3)
+    filled.layer.brush_size = 1
+    filled.layer.paint((0, 2, 2), 7, refresh=False)
+    filled.layer.fill((0, 6, 6), 9, refresh=False)
+    filled.write((0, ALL, ALL), np.full((8, 8), 5, np.uint16), 5)
+    assert filled.layer.data[0, 2, 2] == 7
+    assert (filled.layer.data[0, 4:] == 9).all()
+    assert set(np.unique(filled.layer.data[0, :4])) == {5, 7}
+
+
+def test_single_pixels_that_a_script_sets_while_it_is_filled_stay(viewer: ViewerModel) -> None:
+    filled = result(viewer, (0, ALL, ALL))
+    filled.layer.data_setitem((np.array([0, 0]), np.array([1, 1]), np.array([1, 2])), np.array([4, 6]))
+    filled.write((0, ALL, ALL), np.full((8, 8), 5, np.uint16), 5)
+    assert filled.layer.data[0, 1].tolist() == [5, 4, 6, 5, 5, 5, 5, 5]
+
+
+def test_what_a_person_paints_and_undoes_is_filled(viewer: ViewerModel) -> None:
+    filled = result(viewer, (0, ALL, ALL))
+    filled.layer.paint((0, 2, 2), 7, refresh=False)
+    filled.layer.undo()
+    filled.write((0, ALL, ALL), np.full((8, 8), 5, np.uint16), 5)
+    assert (filled.layer.data[0] == 5).all()

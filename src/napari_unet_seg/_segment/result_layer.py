@@ -23,11 +23,13 @@ class _Record:
     """What is known of a result layer; lives in its metadata, so that it is copied with it.
 
     `ids` says for every part that was filled, or is going to be, its smallest and largest id (0, 0: none).
+    `painted` holds what a person painted: where, and with which label.
     """
 
     is_touched: bool = False
     is_being_written: bool = False
     ids: dict[_Part, tuple[int, int]] = field(default_factory=dict)
+    painted: list[tuple[Any, Any]] = field(default_factory=list)
 
 
 def is_touched(layer: Any) -> bool:
@@ -46,6 +48,28 @@ def _note_touch(event: Any) -> None:
     record = _record_of(event.source)
     if record is not None and not record.is_being_written:
         record.is_touched = True
+
+
+def _note_paint(event: Any) -> None:
+    """Remember a stroke, and draw it again where a piece of the result came in between."""
+    _note_touch(event)
+    record, data = _record_of(event.source), event.source.data
+    if record is not None:
+        for atom in event.value:
+            where, label = _where_and_what(atom)
+            record.painted.append((where, label))
+            data[where] = label
+
+
+def _where_and_what(atom: Any) -> tuple[Any, Any]:
+    """Indices and labels of a change, of which napari has two kinds: masks in a box, and tuples."""
+    if not hasattr(atom, "mask"):
+        where, _before, label = atom
+        return where, label
+    starts = [part.start for part in atom.slice_key]
+    mask = np.broadcast_to(atom.mask, [part.stop - part.start for part in atom.slice_key])
+    where = tuple(inside + start for inside, start in zip(np.nonzero(mask), starts, strict=True))
+    return where, atom.new_value
 
 
 class ResultLayer:
@@ -69,7 +93,7 @@ class ResultLayer:
         """Take over a layer that was just made, and that is to hide another one when it is shown."""
         record = _Record()
         layer.metadata.setdefault(METADATA, {})["result"] = record
-        layer.events.paint.connect(_note_touch)
+        layer.events.paint.connect(_note_paint)
         layer.events.data.connect(_note_touch)
         return cls(layer, record, hidden)
 
@@ -97,12 +121,16 @@ class ResultLayer:
         self._record.ids |= dict.fromkeys(self._claimed, (0, 0))
 
     def write(self, index: Region, values: NDArray[Any], largest: int) -> None:
-        """Put values, of which the largest is known, into a region, without drawing it."""
+        """Put values, of which the largest is known, into a region, under what is painted, undrawn."""
         self.is_written = True
         with self._writing():
             if largest > np.iinfo(self.layer.data.dtype).max:
                 self.layer.data = self.layer.data.astype(label_dtype(largest))
-            self.layer.data[index] = values
+            data = self.layer.data
+            painted = [(where, label, data[where] == label) for where, label in self._record.painted]
+            data[index] = values
+            for where, label, is_so in painted:  # what was undone since is not
+                data[where] = np.where(is_so, label, data[where])
 
     def note_ids(self, index: Region, first: int, last: int) -> None:
         """Remember which ids a part of one plane holds."""
