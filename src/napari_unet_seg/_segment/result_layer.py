@@ -67,7 +67,9 @@ def _where_and_what(atom: Any) -> tuple[Any, Any]:
         where, _before, label = atom
         return where, label
     starts = [part.start for part in atom.slice_key]
-    mask = np.broadcast_to(atom.mask, [part.stop - part.start for part in atom.slice_key])
+    mask = np.broadcast_to(
+        True if atom.mask is None else atom.mask, [part.stop - part.start for part in atom.slice_key]
+    )
     where = tuple(inside + start for inside, start in zip(np.nonzero(mask), starts, strict=True))
     return where, atom.new_value
 
