@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 from numpy.typing import NDArray
 
 from napari_unet_seg import annotation_from_layers
+from napari_unet_seg._annotate.correcting import correct
 from napari_unet_seg._annotate.layer import (
     RIM_PX,
     adopt,
@@ -140,7 +141,33 @@ def corrected(viewer: ViewerModel) -> tuple[Any, Any]:
     image = add_em(viewer)
     predicted = np.zeros((3, 20, 30), np.int32)
     predicted[1, 4:8, 4:8], predicted[1, 4:8, 20:24], predicted[2, 5, 5] = 1, 2, 1
-    return image, correction_layer(viewer, viewer.add_labels(predicted), image)
+    return image, correction_layer(viewer, viewer.add_labels(predicted, name="predicted"), image)
+
+
+def test_a_correction_is_compared_with_the_prediction_as_it_was(viewer: ViewerModel) -> None:
+    """The Segment dock writes other objects into the prediction's layer when its settings change."""
+    _, layer = corrected(viewer)
+    viewer.layers["predicted"].data[...] = 7
+    assert annotated_planes(layer) == []
+    assert set(np.unique(layer.data)) == {0, 1, 2}
+
+
+def test_correct_hides_the_prediction_and_paints_in_a_copy_of_it(viewer: ViewerModel) -> None:
+    corrected(viewer)
+    other = add_em(viewer)
+    layer = correct(viewer, viewer.layers["predicted"], other)
+    assert not viewer.layers["predicted"].visible
+    assert coding_of(layer) == "corrections"
+    assert image_layer_of(viewer.layers, layer) is other, "of two images that fit, the one that was named"
+    flat = viewer.add_labels(np.zeros((6, 6), int), name="flat")
+    with pytest.raises(InputError, match="no image that 'flat' belongs to"):
+        correct(viewer, flat)
+    assert flat.visible
+
+
+def test_a_prediction_without_objects_can_be_corrected(viewer: ViewerModel) -> None:
+    layer = correction_layer(viewer, viewer.add_labels(np.zeros((3, 20, 30), int)), add_em(viewer))
+    assert (layer.selected_label, layer.data.max()) == (1, 0)
 
 
 def test_of_a_corrected_prediction_only_what_was_touched_or_checked_counts(viewer: ViewerModel) -> None:

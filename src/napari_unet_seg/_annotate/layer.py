@@ -84,27 +84,46 @@ def new_annotation_layer(viewer: Any, image_layer: Any, *, coding: Coding = "scr
 def correction_layer(viewer: Any, prediction_labels_layer: Any, image_layer: Any) -> Any:
     """Add a copy of predicted labels, in which nothing counts until a person has touched or checked it.
 
-    What was touched is what differs from the prediction, so undoing takes it back; the layer of the
-    prediction must not be written into any more.
+    What was touched is what differs from the prediction as it is now, so undoing takes it back.
 
     Raises
     ------
     InputError
-        The labels do not belong to the image.
+        The labels do not belong to the image, or there is not enough memory.
     """
     image = read_image(image_layer)
-    predicted = prediction_labels_layer.data
-    predicted = np.asarray(predicted[0] if prediction_labels_layer.multiscale else predicted)
     check_fit(prediction_labels_layer, image)
-    largest = int(predicted.max(initial=0))
+    predicted = _data_of(prediction_labels_layer)
+    planes = _planes_with_objects(predicted)
+    largest = max(planes.values(), default=0)
+    dtype = label_dtype(largest)
+    # A copy of its own to compare with: the Segment dock goes on writing into the layer of the prediction.
+    kept, corrected = (_copy_of_planes(predicted, planes, dtype, image.name) for _ in range(2))
+    said = {"predicted": kept, "prediction": str(prediction_labels_layer.name)}
     layer = viewer.add_labels(
-        predicted.astype(label_dtype(largest)),
+        corrected,
         name=unused_name(viewer, f"{image.name} › corrections"),
-        metadata={METADATA: _entry("corrections", image_layer) | {"predicted": predicted}},
+        metadata={METADATA: _entry("corrections", image_layer) | said},
         **placement(image_layer, image.axes.replace("S", ""), image.label_axes),
     )
     layer.selected_label = largest + 1
     return layer
+
+
+def _planes_with_objects(labels: Any) -> dict[Index, int]:
+    """The largest id of each plane that has one."""
+    largest = {
+        plane: int(np.asarray(labels[plane]).max(initial=0)) for plane in np.ndindex(*labels.shape[:-2])
+    }
+    return {plane: object_id for plane, object_id in largest.items() if object_id > 0}
+
+
+def _copy_of_planes(labels: Any, planes: Iterable[Index], dtype: DTypeLike, name: str) -> IntArray:
+    """A copy that takes memory only for the planes named: of a large stack a few may be segmented."""
+    copy = empty_labels(labels.shape, name, dtype)
+    for plane in planes:
+        copy[plane] = labels[plane]
+    return copy
 
 
 def adopt(layer: Any, coding: Coding, image_layer: Any = None) -> None:

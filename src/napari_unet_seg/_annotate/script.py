@@ -14,7 +14,8 @@ from napari_unet_seg.core.weight_map import WeightSettings
 def annotation_script(image: Any, labels: Any, regions: Any, weights: WeightSettings) -> str:
     """Lines for napari's console.
 
-    Layers that are not in the viewer are added; labels then are empty, since what was painted is theirs.
+    Layers that are not in the viewer are added; labels then are empty, or of a correction a copy of the
+    prediction, since what was painted is theirs.
 
     Parameters
     ----------
@@ -43,19 +44,26 @@ def annotation_script(image: Any, labels: Any, regions: Any, weights: WeightSett
 
 def _labels_lines(labels: Any) -> list[str]:
     """Find the labels, or add them empty; say what counts."""
-    name = str(labels.name)
-    marks = {
-        "coding": coding_of(labels),
-        "planes": list(labels.metadata[METADATA]["planes"]),
-        "checked": set(labels.metadata[METADATA]["checked"]),
-    }
+    name, said = str(labels.name), labels.metadata[METADATA]
+    marks = {"coding": coding_of(labels), "planes": list(said["planes"]), "checked": set(said["checked"])}
     return [
         f"if {name!r} not in viewer.layers:",
-        f"    empty = np.zeros({tuple(labels.data.shape)}, np.{labels.data.dtype.name})",
-        f"    viewer.add_labels(empty, name={name!r}, {_place(labels)})",
+        *(f"    {line}" for line in _data_lines(labels)),
+        f"    viewer.add_labels(data, name={name!r}, metadata=metadata, {_place(labels)})",
         f"labels = viewer.layers[{name!r}]",
         f"labels.metadata.setdefault({METADATA!r}, {{}}).update({_arguments(marks)})",
     ]
+
+
+def _data_lines(labels: Any) -> list[str]:
+    """What the labels were before anything was painted."""
+    prediction = labels.metadata[METADATA].get("prediction")
+    if coding_of(labels) == "corrections" and prediction is not None:
+        return [
+            f"data = viewer.layers[{prediction!r}].data.astype(np.{labels.data.dtype.name})",
+            f"metadata = {{{METADATA!r}: dict(predicted=data.copy())}}",
+        ]
+    return [f"data = np.zeros({tuple(labels.data.shape)}, np.{labels.data.dtype.name})", "metadata = {}"]
 
 
 def _region_lines(labels: Any, regions: Any) -> list[str]:

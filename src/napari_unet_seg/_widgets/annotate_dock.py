@@ -13,18 +13,19 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet_seg._annotate.annotating import Annotating, advice
+from napari_unet_seg._annotate.correcting import correct
 from napari_unet_seg._annotate.counts import Totals
 from napari_unet_seg._annotate.layer import (
     Coding,
     adopt,
     check_fit,
     coding_of,
-    correction_layer,
     image_layer_of,
     new_annotation_layer,
 )
 from napari_unet_seg._annotate.weight_layer import WeightLayer
 from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
+from napari_unet_seg._open_docks import raised_dock
 from napari_unet_seg._recover.recovery import Restored
 from napari_unet_seg._widgets.annotate_rows import CodingRow, LayersRow, ProblemList, Question
 from napari_unet_seg._widgets.annotate_tools import CHECK_KEY, MAP_KEY, TOOLS, Keys, ToolRow
@@ -32,7 +33,7 @@ from napari_unet_seg._widgets.annotate_weights import WeightRow
 from napari_unet_seg._widgets.folded import Folded
 from napari_unet_seg._widgets.job_row import JobRow
 from napari_unet_seg._widgets.message import Message, wrapped_label
-from napari_unet_seg._widgets.preferences import PLUGIN, remember, remembered
+from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.recovery_row import ProjectRow, RecoveryRow
 from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
 from napari_unet_seg.core.errors import InputError, UNetSegError
@@ -284,23 +285,17 @@ class AnnotateDock(QWidget):
         except UNetSegError as error:
             self.message.show_error(str(error))
             return
-        self._paint_in(layer)
+        self.paint_in(layer)
 
     def correct(self, labels_layer: Any) -> None:
         """Add a copy of predicted labels, to be corrected; the prediction is hidden."""
-        image_layer = image_layer_of(self._viewer.layers, labels_layer) or self.layers.image_layer
-        if image_layer is None:
-            self.message.show_error("There is no image that these labels belong to: open it first.")
-            return
         try:
-            layer = correction_layer(self._viewer, labels_layer, image_layer)
+            correct(self._viewer, labels_layer, self.layers.image_layer)
         except UNetSegError as error:
             self.message.show_error(str(error))
-            return
-        labels_layer.visible = False
-        self._paint_in(layer)
 
-    def _paint_in(self, layer: Any) -> None:
+    def paint_in(self, layer: Any) -> None:
+        """Go on with this layer, with a brush that fits it."""
         height, width = layer.data.shape[-2:]
         share = round(min(height, width) * _BRUSH_SHARE)
         layer.brush_size = min(max(share, _SMALLEST_BRUSH_PX), _LARGEST_BRUSH_PX)
@@ -383,8 +378,7 @@ class AnnotateDock(QWidget):
 
     def _fine_tune(self) -> None:
         if self.annotating is not None:
-            _, dock = self._viewer.window.add_plugin_dock_widget(PLUGIN, "Fine-tune")
-            dock.learn_from(self.annotating.live.layer)
+            raised_dock(self._viewer, "Fine-tune").learn_from(self.annotating.live.layer)
 
     def _draw_rectangle(self) -> None:
         if self.annotating is not None:

@@ -13,6 +13,7 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet_seg import _layers
+from napari_unet_seg._annotate.correcting import correct
 from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._jobs import Job, sentence, start
 from napari_unet_seg._layers import LayerImage, Where
@@ -76,6 +77,8 @@ class SegmentDock(QWidget):
         self.progress = JobRow()
         self.message = Message()
         self.objects = ObjectPanel()
+        self.correct_button = QPushButton("Correct these…")
+        self.correct_button.setToolTip("Open the Annotate dock with a copy of these objects to correct.")
         self.table_button = QPushButton("Save table")
         self.table_button.setToolTip("Measure every object and save the table as a CSV file.")
         self.script_button = QPushButton("Copy as script")
@@ -98,6 +101,7 @@ class SegmentDock(QWidget):
         ):
             form.addRow(label, field)
         buttons = QHBoxLayout()
+        buttons.addWidget(self.correct_button)
         buttons.addWidget(self.table_button)
         buttons.addWidget(self.script_button)
         content = QWidget()
@@ -123,6 +127,7 @@ class SegmentDock(QWidget):
         self.objects.changed.connect(self._settling.start)
         self._settling.timeout.connect(self._relabel)
         self.button.clicked.connect(self.segment)
+        self.correct_button.clicked.connect(self._correct)
         self.table_button.clicked.connect(self._ask_for_table)
         self.script_button.clicked.connect(self._copy_script)
         NEWS.changed.connect(self._choose_new_model)
@@ -250,7 +255,9 @@ class SegmentDock(QWidget):
         self.button.setEnabled(obstacle is None and self._job is None)
         self.why.setText(obstacle or self._device_in_words())
         self.why.setVisible(bool(self.why.text()))
-        self.table_button.setEnabled(self.refinement is not None and self._job is None)
+        has_result = self.refinement is not None and self.refinement.latest is not None
+        for button in (self.correct_button, self.table_button):
+            button.setEnabled(has_result and self._job is None)
         self.script_button.setEnabled(self._image is not None and self.model.info is not None)
 
     def _device_in_words(self) -> str:
@@ -390,7 +397,22 @@ class SegmentDock(QWidget):
                     "Memory is too small for the probabilities: settings act on the next run."
                 )
 
-    # Table, script
+    # Correcting, table, script
+
+    def _correct(self) -> None:
+        """Go on in the Annotate dock with the latest result."""
+        segmentation = None if self.refinement is None else self.refinement.latest
+        if segmentation is None or self._job is not None:
+            return
+        if not self.is_settled:
+            self.message.show_note("The objects are being made anew: correct them when that is done.")
+            return
+        self.message.clear()
+        image = segmentation.image_layer if segmentation.is_image_there else None
+        try:
+            correct(self._viewer, segmentation.layer, image)
+        except UNetSegError as error:
+            self.message.show_error(str(error))
 
     def _ask_for_table(self) -> None:
         segmentation = None if self.refinement is None else self.refinement.latest
