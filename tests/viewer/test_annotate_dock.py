@@ -10,16 +10,20 @@ import napari
 import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QGuiApplication
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QGuiApplication, QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QPushButton, QWidget
 from tests.viewer.conftest import add_stack
 
 from napari_unet_seg._annotate.layer import annotated_planes, coding_of, new_annotation_layer, read_plane
 from napari_unet_seg._layers import METADATA
+from napari_unet_seg._open_docks import raised_dock
 from napari_unet_seg._widgets.annotate_dock import AnnotateDock
 from napari_unet_seg._widgets.preferences import remember
+from napari_unet_seg._widgets.segment_dock import SegmentDock
+from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.models import Model
 
 LABELS = "em › annotation"
 VEIL = f"{LABELS} › veil"
@@ -33,8 +37,11 @@ def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
 
 
 def dock_in(viewer: Any) -> AnnotateDock:
-    """The dock as the Plugins menu opens it."""
+    """The dock as the Plugins menu opens it; the whole image stays in view, where a mouse can reach it."""
+    viewer.window.resize(1400, 900)
     _, dock = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Annotate")
+    QGuiApplication.processEvents()
+    viewer.reset_view()
     return dock
 
 
@@ -64,22 +71,34 @@ def pixel(viewer: Any, layer: Any, row: float, column: float) -> QPoint:
     )
 
 
+def send_mouse(viewer: Any, kind: QEvent.Type, point: QPoint, *, is_down: bool = False) -> None:
+    """What Qt makes of a mouse; `QTest.mouseMove` would move the pointer with no button pressed."""
+    canvas = canvas_of(viewer)
+    button = Qt.MouseButton.NoButton if kind == QEvent.Type.MouseMove else Qt.MouseButton.LeftButton
+    pressed = Qt.MouseButton.LeftButton if is_down else Qt.MouseButton.NoButton
+    here, there = QPointF(point), QPointF(canvas.mapToGlobal(point))
+    event = QMouseEvent(kind, here, there, button, pressed, Qt.KeyboardModifier.NoModifier)
+    QGuiApplication.sendEvent(canvas, event)
+    QGuiApplication.processEvents()
+
+
 def drag(viewer: Any, layer: Any, *places: tuple[float, float]) -> None:
     """A stroke with the left button through places of a layer, as Qt sends it."""
-    canvas = canvas_of(viewer)
+    QGuiApplication.processEvents()  # the dock may be about to take another width
     points = [pixel(viewer, layer, *place) for place in places]
-    QTest.mouseMove(canvas, points[0])
-    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[0])
+    assert all(canvas_of(viewer).rect().contains(point) for point in points), "a hand reaches the canvas only"
+    send_mouse(viewer, QEvent.Type.MouseMove, points[0])
+    send_mouse(viewer, QEvent.Type.MouseButtonPress, points[0], is_down=True)
     for start, end in pairwise(points):
         for part in np.linspace(0, 1, 5)[1:]:
-            QTest.mouseMove(canvas, start + (end - start) * float(part))
-    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[-1])
+            send_mouse(viewer, QEvent.Type.MouseMove, start + (end - start) * float(part), is_down=True)
+    send_mouse(viewer, QEvent.Type.MouseButtonRelease, points[-1])
 
 
 def hover(viewer: Any, layer: Any, row: float, column: float) -> None:
     """The mouse over a place."""
-    QTest.mouseMove(canvas_of(viewer), pixel(viewer, layer, row, column))
     QGuiApplication.processEvents()
+    send_mouse(viewer, QEvent.Type.MouseMove, pixel(viewer, layer, row, column))
 
 
 def press(viewer: Any, key: str) -> None:
@@ -179,7 +198,6 @@ def click_box(box: QAbstractButton) -> None:
     box.click()
 
 
-@pytest.mark.skip(reason="the drawn rectangle comes out too small in a narrow canvas; cause not found yet")
 def test_a_rectangle_says_what_counts_and_painting_goes_on_after_it(
     qtbot: QtBot, viewer: Any, dock: AnnotateDock
 ) -> None:
@@ -239,7 +257,6 @@ def predicted(viewer: Any) -> Any:
     return viewer.add_labels(labels, name="em › bright › labels", scale=(40, 10, 10), translate=(5, 7, 9))
 
 
-@pytest.mark.skip(reason="the object under the mouse is not found in a narrow canvas; cause not found yet")
 def test_a_prediction_is_corrected_in_a_copy(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
     source = predicted(viewer)
     dock.layers.labels.setCurrentText(source.name)
@@ -263,6 +280,53 @@ def test_a_prediction_is_corrected_in_a_copy(qtbot: QtBot, viewer: Any, dock: An
     press(viewer, "K")
     assert not dock.annotating.live.checked
     assert dock.coding.scribbles.isHidden()
+
+
+def segmented(qtbot: QtBot, viewer: Any) -> SegmentDock:
+    """The Segment dock with a result of the plane in view."""
+    _, segment = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    segment.model.choose("bright")
+    qtbot.waitUntil(lambda: segment.is_ready, timeout=LONG_MS)
+    click(qtbot, segment.button)
+    qtbot.waitUntil(lambda: segment.job is None, timeout=LONG_MS)
+    return segment
+
+
+def test_correct_these_opens_the_annotate_dock_with_a_copy_of_the_result(
+    qtbot: QtBot, viewer: Any, squares: Any, bright_model: Model
+) -> None:
+    add_stack(viewer, squares)
+    segment = segmented(qtbot, viewer)
+    click(qtbot, segment.correct_button)
+    dock = viewer.window.dock_widgets["Annotate (napari-unet-seg)"]
+    copy, result = viewer.layers["em › corrections"], viewer.layers["em › bright › labels"]
+    assert dock.layers.labels_layer is viewer.layers.selection.active is copy
+    assert (copy.mode, result.visible) == ("paint", False)
+    np.testing.assert_array_equal(copy.data, result.data)
+    click(qtbot, segment.correct_button)
+    assert len([name for name in viewer.window.dock_widgets if name.startswith("Annotate")]) == 1
+    assert "em › corrections #2" in viewer.layers
+    viewer.layers.remove(copy)
+    click(qtbot, dock.script_button)
+    done: dict[str, Any] = {}
+    with pytest.raises(InputError, match="mark objects as checked"):  # nothing was corrected
+        exec(QGuiApplication.clipboard().text(), done)  # noqa: S102 - that the lines run is what is tested
+    np.testing.assert_array_equal(done["labels"].data, result.data)
+
+
+def test_before_there_is_a_result_nothing_can_be_corrected(
+    qtbot: QtBot, viewer: Any, squares: Any, bright_model: Model
+) -> None:
+    add_stack(viewer, squares)
+    _, segment = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    assert not segment.correct_button.isEnabled()
+
+
+def test_the_dock_of_the_menu_is_raised_not_doubled(viewer: Any, squares: Any) -> None:
+    add_stack(viewer, squares)
+    dock = AnnotateDock(viewer)
+    viewer.window.add_dock_widget(dock, name="Annotate (U-Net segmentation)")
+    assert raised_dock(viewer, "Annotate") is dock
 
 
 def test_only_background_painted_is_asked_about(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:
