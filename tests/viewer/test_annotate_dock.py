@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -17,13 +19,14 @@ from qtpy.QtWidgets import QAbstractButton, QPushButton, QWidget
 from tests.viewer.conftest import add_stack
 
 from napari_unet_seg._annotate.layer import annotated_planes, coding_of, new_annotation_layer, read_plane
+from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import METADATA
 from napari_unet_seg._open_docks import raised_dock
 from napari_unet_seg._widgets.annotate_dock import AnnotateDock
-from napari_unet_seg._widgets.preferences import remember
+from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.segment_dock import SegmentDock
 from napari_unet_seg.core.errors import InputError
-from napari_unet_seg.core.models import Model
+from napari_unet_seg.core.models import Model, list_models
 
 LABELS = "em › annotation"
 VEIL = f"{LABELS} › veil"
@@ -33,6 +36,8 @@ LONG_MS = 60_000
 @pytest.fixture
 def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
     remember("annotate", veil=True, weight_map=False)
+    remember("segment", model="bright")
+    remember("fine_tune", model="")
     return make_napari_viewer(show=True)  # Qt's test mouse moves over visible windows only
 
 
@@ -653,3 +658,165 @@ def test_fine_tune_with_this_opens_the_other_dock_with_the_layer(
     other = next(w for name, w in viewer.window.dock_widgets.items() if name.startswith("Fine-tune"))
     qtbot.waitUntil(lambda: other.is_ready, timeout=60_000)
     assert [source.name for source in other.request().sources] == [LABELS]
+
+
+@pytest.fixture
+def doubtful(squares: Any) -> Any:
+    """The squares with a little noise; on plane 2 two places are neither bright nor dark, one less so."""
+    stack = squares.astype(float) + np.random.default_rng(0).normal(0, 4, squares.shape)
+    stack[2, 40:60, 55:75] += 95
+    stack[2, 2:18, 2:18] += 75
+    return np.clip(stack, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def doubting(qtbot: QtBot, viewer: Any, doubtful: Any, bright_model: Model) -> AnnotateDock:
+    add_stack(viewer, doubtful)
+    return dock_in(viewer)
+
+
+def looked_at(viewer: Any, layer: Any) -> tuple[int, float, float]:
+    """Plane, row and column in the middle of the canvas."""
+    _, down, right = viewer.scene.camera.center
+    plane, row, column = layer.world_to_data((viewer.dims.point[0], down, right))
+    return round(plane), row, column
+
+
+def found(qtbot: QtBot, dock: AnnotateDock) -> None:
+    qtbot.waitUntil(lambda: not dock.unsure.is_searching, timeout=LONG_MS)
+
+
+def test_next_unsure_goes_to_the_least_sure_place_and_then_to_the_next(
+    qtbot: QtBot, viewer: Any, doubting: AnnotateDock
+) -> None:
+    dock = doubting
+    assert dock.unsure.asks.text() == "Next unsure asks 'bright' (used last)."
+    viewer.dims.set_current_step(0, 2)
+    press(viewer, "U")
+    assert dock.unsure.progress.isVisible()
+    found(qtbot, dock)
+    labels = viewer.layers[LABELS]
+    plane, row, column = looked_at(viewer, labels)
+    assert plane == 2
+    assert (40 < row < 60, 55 < column < 75) == (True, True)
+    assert "Place 1 of " in dock.message.sentence.text()
+    assert "'bright' is unsure" in dock.message.sentence.text()
+    viewer.dims.set_current_step(0, 0)
+    click(qtbot, dock.tools.buttons["unsure"])
+    assert not dock.unsure.is_searching, "the list is there already"
+    plane, row, column = looked_at(viewer, labels)
+    assert plane == 2
+    assert (row < 30, column < 40) == (True, True)
+    assert "Place 2 of " in dock.message.sentence.text()
+
+
+def test_what_is_annotated_meanwhile_is_not_gone_to(
+    qtbot: QtBot, viewer: Any, doubting: AnnotateDock
+) -> None:
+    viewer.dims.set_current_step(0, 2)
+    press(viewer, "U")
+    found(qtbot, doubting)
+    labels = viewer.layers[LABELS]
+    labels.data[2, :36, :44] = 1
+    labels.refresh()
+    settle(qtbot, doubting)
+    press(viewer, "U")
+    _, row, column = looked_at(viewer, labels)
+    assert not (row < 30 and column < 40)
+
+
+def test_another_model_is_asked_anew(
+    qtbot: QtBot, viewer: Any, doubting: AnnotateDock, bright_model: Model
+) -> None:
+    press(viewer, "U")
+    found(qtbot, doubting)
+    bright_model.save("bright too")
+    _, segment = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    segment.model.choose("bright too")
+    qtbot.waitUntil(lambda: "'bright too' (chosen in the Segment dock)" in doubting.unsure.asks.text())
+    press(viewer, "U")
+    assert doubting.unsure.is_searching
+    found(qtbot, doubting)
+    assert "'bright too' is unsure" in doubting.message.sentence.text()
+    NEWS.changed.emit("bright", viewer)
+    qtbot.waitUntil(lambda: "'bright' (chosen in the Segment dock)" in doubting.unsure.asks.text())
+    qtbot.waitUntil(lambda: segment.is_ready, timeout=LONG_MS)
+
+
+def test_a_search_can_be_cancelled_and_ends_with_its_layer(
+    qtbot: QtBot, viewer: Any, bright_model: Model
+) -> None:
+    add_stack(viewer, np.random.default_rng(0).integers(0, 255, (8, 700, 700), np.uint8))
+    dock = dock_in(viewer)
+    press(viewer, "U")
+    click(qtbot, dock.unsure.progress.cancel)
+    found(qtbot, dock)
+    assert not dock.unsure.progress.isVisible()
+    press(viewer, "U")
+    viewer.layers.remove(LABELS)
+    assert not dock.unsure.progress.isVisible()
+    qtbot.waitUntil(lambda: "Where bright is unsure" not in thread_names(), timeout=LONG_MS)
+    press(viewer, "N")
+    assert LABELS in viewer.layers
+
+
+def thread_names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+def test_why_nothing_could_be_searched_is_said(
+    qtbot: QtBot, viewer: Any, squares: Any, bright_model: Model
+) -> None:
+    add_stack(viewer, np.full((3, 64, 80), np.nan, np.float32))
+    dock = dock_in(viewer)
+    press(viewer, "U")
+    found(qtbot, dock)
+    assert "holds no finite pixel" in dock.message.sentence.text()
+    (model_file,) = model_files("bright")
+    model_file.write_bytes(b"no model")
+    press(viewer, "U")
+    found(qtbot, dock)
+    assert dock.message.sentence.text().startswith("⚠")
+    press(viewer, "N")
+    assert viewer.layers[LABELS].mode == "paint", "the dock works on"
+
+
+def model_files(name: str) -> list[Path]:
+    return [info.path for info in list_models() if info.name == name and info.path is not None]
+
+
+def test_without_an_image_no_place_is_searched(viewer: Any) -> None:
+    dock = dock_in(viewer)
+    press(viewer, "U")
+    assert not dock.unsure.is_searching
+    assert dock.unsure.asks.isHidden()
+
+
+def test_the_dock_comes_back_as_it_was(viewer: Any, dock: AnnotateDock) -> None:
+    dock.veil.click()
+    dock.weights.shown.click()
+    assert remembered("annotate") == {"veil": False, "weight_map": True}
+    viewer.window.remove_dock_widget(dock)
+    again = dock_in(viewer)
+    assert (again.veil.isChecked(), again.weights.shown.isChecked()) == (False, True)
+    press(viewer, "N")
+    assert VEIL not in viewer.layers
+    assert f"{LABELS} › weight map" in viewer.layers
+
+
+def test_the_weight_map_is_measured_in_the_pixels_of_the_model_that_learns(
+    qtbot: QtBot, viewer: Any, squares: Any, bright_model: Model
+) -> None:
+    add_stack(viewer, squares, scale=(40, 5, 5))  # the model was trained at 10 nm
+    dock = dock_in(viewer)
+    press(viewer, "N")
+    dock.weights.shown.click()
+    assert dock._map is not None
+    assert dock._map._on_layer_grid().sigma_px == 2 * dock.weights.settings.sigma_px
+    assert dock.weights.grid.text() == "px of 'bright': 0.5 of them per pixel of the image"
+    assert "(50 nm)" in dock.weights.lengths[dock.weights.sigma].text()
+    _, fine_tune = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Fine-tune")
+    fine_tune.model.choose("nuclei-fluorescence")  # knows no pixel size
+    qtbot.waitUntil(lambda: dock.weights.grid.isHidden())
+    assert dock._map._on_layer_grid().sigma_px == dock.weights.settings.sigma_px
+    qtbot.waitUntil(lambda: fine_tune._warming is None, timeout=LONG_MS)

@@ -27,11 +27,12 @@ from napari_unet_seg._annotate.weight_layer import WeightLayer
 from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
 from napari_unet_seg._open_docks import raised_dock
 from napari_unet_seg._recover.recovery import Restored
+from napari_unet_seg._widgets.annotate_model import ModelGrid, ModelInUse, model_grid
 from napari_unet_seg._widgets.annotate_rows import CodingRow, LayersRow, ProblemList, Question
 from napari_unet_seg._widgets.annotate_tools import CHECK_KEY, MAP_KEY, TOOLS, Keys, ToolRow
+from napari_unet_seg._widgets.annotate_unsure import UnsureRow
 from napari_unet_seg._widgets.annotate_weights import WeightRow
 from napari_unet_seg._widgets.folded import Folded
-from napari_unet_seg._widgets.job_row import JobRow
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.recovery_row import ProjectRow, RecoveryRow
@@ -64,10 +65,11 @@ class AnnotateDock(QWidget):
         self._next_unfinished = 0
         self._is_stopped = False
         self._keys = Keys(self._viewer)
+        self._models = ModelInUse(self._viewer, self)
         self._make_rows()
         self._lay_out()
-        self._connect()
         self._recall()
+        self._connect()
         self.reset_choices()
 
     def _make_rows(self) -> None:
@@ -80,7 +82,7 @@ class AnnotateDock(QWidget):
         self.counted = wrapped_label()
         self.advice = wrapped_label()
         self.problems = ProblemList()
-        self.progress = JobRow()
+        self.unsure = UnsureRow(self._viewer)
         self.message = Message()
         self.veil = QCheckBox("veil over what does not count")
         self.veil.setToolTip("Darken everything that is not annotated, so that you see what counts.")
@@ -102,12 +104,12 @@ class AnnotateDock(QWidget):
             self.layers,
             self.coding,
             self.tools,
+            self.unsure,
             self.why,
             self.question,
             self.counted,
             self.advice,
             self.problems,
-            self.progress,
             self.message,
             self.veil,
             self.weights,
@@ -132,10 +134,13 @@ class AnnotateDock(QWidget):
         self.coding.complete_toggled.connect(self._toggle_complete)
         self.coding.check_wanted.connect(partial(self._check, at_cursor=False))
         self.tools.wanted.connect(self.use)
+        self.unsure.said.connect(self.message.show_note)
+        self.unsure.failed.connect(self.message.show_error)
         self.problems.show_wanted.connect(self._show_problem)
         self.veil.toggled.connect(self._toggle_veil)
-        self.weights.toggled.connect(self._show_map)
+        self.weights.toggled.connect(self._toggle_map)
         self.weights.changed.connect(self._set_map)
+        self._models.changed.connect(self._take_model)
         self.button.clicked.connect(self._fine_tune)
         self.script_button.clicked.connect(self._copy_script)
         self._viewer.layers.selection.events.active.connect(self._follow_active)
@@ -228,7 +233,22 @@ class AnnotateDock(QWidget):
         self.message.clear()
         if labels is not None and self.annotating is None:
             self._begin(labels)
+        self._take_model()
         self._show_state()
+
+    def _take_model(self) -> None:
+        """Say which model is asked, and measure the weight map in its pixels."""
+        image = self._image
+        self.unsure.show_model(None if image is None else self._models.that_segments(image))
+        grid = self._grid()
+        self.weights.show_grid(grid.model, grid.zoom, grid.nm_per_px)
+        if self._map is not None:
+            self._map.set_zoom(grid.zoom)
+
+    def _grid(self) -> ModelGrid:
+        learning = self._models.that_learns(self._image)
+        size = None if self._image is None else self._image.pixel_size_nm
+        return model_grid(None if learning is None else learning.info, size)
 
     def _begin(self, labels: Any) -> None:
         coding = coding_of(labels)
@@ -250,6 +270,7 @@ class AnnotateDock(QWidget):
         annotating.live.plane_changed.connect(self._show_state)
         annotating.counts.changed.connect(self._show_counts)
         self.annotating = annotating
+        self.unsure.begin(annotating.live)
         if self.veil.isChecked():
             annotating.veil.show()
         self._show_map(self.weights.shown.isChecked())
@@ -258,6 +279,7 @@ class AnnotateDock(QWidget):
     def _leave(self) -> None:
         weight_map, self._map = self._map, None  # closing them changes layers, which is told here
         annotating, self.annotating = self.annotating, None
+        self.unsure.leave()
         if weight_map is not None:
             weight_map.closed.disconnect(self._forget_map)  # the next annotation gets one, too
             weight_map.close()
@@ -358,13 +380,19 @@ class AnnotateDock(QWidget):
             return
         self._take_layers()
 
+    def _toggle_map(self, is_shown: bool) -> None:
+        self._remember()
+        self._show_map(is_shown)
+
     def _show_map(self, is_shown: bool) -> None:
         """The live weight map, made when it is wanted first."""
         if self._map is not None:
             self._map.set_visible(is_visible=is_shown)
         elif self.annotating is not None and is_shown:
             live = self.annotating.live
-            self._map = WeightLayer(self._viewer, live.layer, self.weights.settings, live=live, parent=self)
+            self._map = WeightLayer(
+                self._viewer, live.layer, self.weights.settings, self._grid().zoom, live=live, parent=self
+            )
             self._map.closed.connect(self._forget_map)
 
     def _set_map(self) -> None:
@@ -396,7 +424,7 @@ class AnnotateDock(QWidget):
 
     def use(self, name: str) -> None:
         """What a big button or its key does."""
-        if self.annotating is None and name == "object" and self.layers.labels_layer is None:
+        if self.annotating is None and name in ("object", "unsure") and self.layers.labels_layer is None:
             self.make_new()
         if self.annotating is None:
             self._show_state()
@@ -408,6 +436,7 @@ class AnnotateDock(QWidget):
             "erase": partial(self.annotating.take, "erase"),
             "pick": partial(self.annotating.take, "pick"),
             "unfinished": self._go_to_unfinished,
+            "unsure": self._go_to_unsure,
         }
         if name in actions:
             actions[name]()
@@ -427,11 +456,17 @@ class AnnotateDock(QWidget):
         self.annotating.live.go_to(plane, center, box)
         self.message.show_note(why)
 
+    def _go_to_unsure(self) -> None:
+        self._take_model()
+        if self._image is not None:
+            self.unsure.go_on(self.layers.image_layer, self._image)
+
     def _show_problem(self, problem: Problem) -> None:
         if self.annotating is not None:
             self.annotating.live.go_to(problem.plane, problem.center)
 
     def _toggle_veil(self, is_on: bool) -> None:
+        self._remember()
         if self.annotating is not None:
             (self.annotating.veil.show if is_on else self.annotating.veil.hide)()
 
@@ -511,9 +546,10 @@ class AnnotateDock(QWidget):
     def _recall(self) -> None:
         known = remembered("annotate")
         self.veil.setChecked(known.get("veil", True))
+        self.weights.show_shown(is_shown=known.get("weight_map", False))
 
     def _remember(self) -> None:
-        remember("annotate", veil=self.veil.isChecked())
+        remember("annotate", veil=self.veil.isChecked(), weight_map=self.weights.shown.isChecked())
 
     def event(self, event: QEvent) -> bool:
         """When the dock is taken out of its window, its keys, veil and map go with it; the layer stays."""
@@ -525,6 +561,7 @@ class AnnotateDock(QWidget):
         self._is_stopped = True
         self._keys.release()
         self._viewer.layers.selection.events.active.disconnect(self._follow_active)
+        self._models.close()
         self._leave()
 
 

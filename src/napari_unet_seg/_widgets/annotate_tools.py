@@ -37,6 +37,7 @@ TOOLS = (
     Tool(
         "unfinished", "➔ Unfinished", "R", "Go to the next rectangle or place where something is to be done."
     ),
+    Tool("unsure", "⤳ Next unsure", "U", "Go to the next place where the model is least sure."),
 )
 CHECK_KEY, MAP_KEY = "K", "W"
 

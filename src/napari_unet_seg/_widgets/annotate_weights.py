@@ -7,8 +7,10 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QLabe
 from superqt import QLabeledDoubleSlider
 
 from napari_unet_seg._widgets.annotate_tools import MAP_KEY
+from napari_unet_seg._widgets.message import wrapped_label
 from napari_unet_seg.core.weight_map import WeightSettings
 
+_SAME_ZOOM = 0.005
 _PRESETS = {"paper": WeightSettings.paper, "fiji": WeightSettings.fiji}
 
 
@@ -32,6 +34,8 @@ class WeightRow(QWidget):
         self.balance = _slider(0, 1, 0.01, "How much background far from objects counts.")
         self.sigma1 = _slider(1, 60, 0.5, "How far from an object background counts like the object.")
         self.lengths = {self.sigma: QLabel(), self.sigma1: QLabel()}
+        self.grid = wrapped_label()
+        self.grid.hide()
         self._nm_per_px: float | None = None
         self._lay_out()
         self.show_settings(WeightSettings.paper())
@@ -61,9 +65,12 @@ class WeightRow(QWidget):
         self._show_preset()
         self._show_lengths()
 
-    def show_pixel_size(self, nm_per_px: float | None) -> None:
-        """Of the grid that the model sees, which the lengths are measured on."""
+    def show_grid(self, model: str, zoom: float, nm_per_px: float | None) -> None:
+        """Say what the lengths are measured on: the pixels that the model sees, and how large they are."""
         self._nm_per_px = nm_per_px
+        is_other = abs(zoom - 1) > _SAME_ZOOM
+        self.grid.setText(f"px of '{model}': {zoom:.3g} of them per pixel of the image" if is_other else "")
+        self.grid.setVisible(is_other)
         self._show_lengths()
 
     def show_shown(self, *, is_shown: bool) -> None:
@@ -115,6 +122,7 @@ class WeightRow(QWidget):
         self.form.addRow("Reach σ", self.sigma_row)
         self.form.addRow("Far v_bal", self.balance)
         self.form.addRow("Near σ₁", self.sigma1_row)
+        self.form.addRow(self.grid)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.shown)

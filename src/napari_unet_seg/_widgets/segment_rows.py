@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtCore import QObject, QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -94,6 +94,15 @@ class ImageRow(QWidget):
         return None if self.channel.isHidden() else self.channel.currentData()
 
 
+class ModelChoices(QObject):
+    """Says that in some dock another model is chosen, for who goes by that."""
+
+    changed = Signal()
+
+
+CHOICES = ModelChoices()
+
+
 class ModelRow(QWidget):
     """Which model, and what it was trained on."""
 
@@ -175,6 +184,7 @@ class ModelRow(QWidget):
         self.said.setText("" if info is None else in_words(info))
         self.said.setToolTip("" if info is None else " ".join(filter(None, [info.credit, info.licence])))
         self.changed.emit()
+        CHOICES.changed.emit()
 
 
 def nearest_model(models: Sequence[ModelInfo], pixel_size_nm: tuple[float, float] | None) -> ModelInfo | None:

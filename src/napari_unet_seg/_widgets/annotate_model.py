@@ -1,0 +1,127 @@
+"""Which model the Annotate dock is about: that of the Segment or Fine-tune dock, else the last one used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_unet_seg._fine_tune.model_news import NEWS
+from napari_unet_seg._layers import LayerImage
+from napari_unet_seg._open_docks import found_dock
+from napari_unet_seg._widgets.preferences import remembered
+from napari_unet_seg._widgets.segment_rows import CHOICES, nearest_model
+from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.model_store import ModelInfo, list_models
+from napari_unet_seg.core.rescaling import choose_zoom
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model, and why it is the one."""
+
+    info: ModelInfo
+    why: str
+
+
+@dataclass(frozen=True)
+class ModelGrid:
+    """The pixels that a model sees an image in.
+
+    Attributes
+    ----------
+    zoom
+        Of them per pixel of the image, along a side.
+    nm_per_px
+        None where it is not known.
+    """
+
+    model: str = ""
+    zoom: float = 1.0
+    nm_per_px: float | None = None
+
+
+def model_grid(info: ModelInfo | None, pixel_size_nm: tuple[float, float] | None) -> ModelGrid:
+    """As training chooses it; the image's own pixels where its size or the model's is not known."""
+    size_nm = None if pixel_size_nm is None else math.sqrt(pixel_size_nm[0] * pixel_size_nm[1])
+    if info is None:
+        return ModelGrid(nm_per_px=size_nm)
+    try:
+        choice = choose_zoom(None, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px)
+    except InputError:  # so far off that training will refuse it, and say why
+        return ModelGrid(info.name, nm_per_px=size_nm)
+    zoom = math.sqrt(choice.zoom[0] * choice.zoom[1])
+    return ModelGrid(info.name, zoom, None if size_nm is None else size_nm / zoom)
+
+
+class ModelInUse(QObject):
+    """Follows the choices of the docks of one viewer.
+
+    Attributes
+    ----------
+    changed
+        Qt signal: another one may be in use now.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._kept = ""
+        self._saved = list_models()
+        self._soon = QTimer(self)  # a dock that chooses while it is made is in the window a moment later
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.changed)
+        CHOICES.changed.connect(self._note_choice)
+        NEWS.changed.connect(self._note_kept)
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._soon.stop()
+        CHOICES.changed.disconnect(self._note_choice)
+        NEWS.changed.disconnect(self._note_kept)
+
+    def that_segments(self, image: LayerImage | None) -> Chosen | None:
+        """Whose results are looked at; None when there is no model."""
+        return next(self._ranked(image, ["Segment", "", "Fine-tune"]), None)
+
+    def that_learns(self, image: LayerImage | None) -> Chosen | None:
+        """That will be trained on what is painted; None when there is no model."""
+        return next(self._ranked(image, ["Fine-tune", "Segment", ""]), None)
+
+    def _ranked(self, image: LayerImage | None, docks: list[str]) -> Iterator[Chosen]:
+        """Docks by name; "": what was kept last."""
+        for name in docks:
+            found = self._saved_as(self._kept) if not name else self._chosen_in(name)
+            if found is not None:
+                yield Chosen(found, f"chosen in the {name} dock" if name else "kept last")
+        for section in ("segment", "fine_tune"):
+            found = self._saved_as(remembered(section).get("model", ""))
+            if found is not None:
+                yield Chosen(found, "used last")
+        nearest = nearest_model(self._saved, None if image is None else image.pixel_size_nm)
+        if nearest is not None:
+            yield Chosen(nearest, "trained nearest to the image's pixel size")
+        elif self._saved:
+            yield Chosen(self._saved[0], "the first of the list")
+
+    def _chosen_in(self, name: str) -> ModelInfo | None:
+        dock = found_dock(self._viewer, name)
+        return None if dock is None else dock.model.info
+
+    def _saved_as(self, name: str) -> ModelInfo | None:
+        """Your own before a bundled one."""
+        return next((info for info in reversed(self._saved) if name and info.name == name), None)
+
+    def _note_choice(self) -> None:
+        self._soon.start(0)
+
+    def _note_kept(self, name: str, viewer: Any) -> None:
+        self._saved = list_models()
+        if viewer is self._viewer:
+            self._kept = name
+        self._soon.start(0)
