@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -36,3 +38,7 @@ def test_a_device_that_is_absent_is_refused_with_a_way_out(
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(InputError, match="unknown"):
         choose_device("abacus")
+
+
+def test_threads_sleep_while_they_wait_unless_the_person_says_otherwise() -> None:
+    assert os.environ["OMP_WAIT_POLICY"], "or a busy window makes a training step take ten times as long"

@@ -13,12 +13,22 @@ import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPushButton, QWidget
+from qtpy.QtGui import QGuiApplication, QMovie
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QStatusBar,
+    QWidget,
+)
 from tests.viewer.conftest import add_stack
 from tests.viewer.test_fine_tuning import fresh_model, paint  # noqa: F401 - a fixture
 
 from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._widgets import job_row
 from napari_unet_seg._widgets.fine_tune_curves import MOST_POINTS, Series
 from napari_unet_seg._widgets.fine_tune_dock import FineTuneDock
 from napari_unet_seg._widgets.fine_tune_progress import bytes_in_words
@@ -202,6 +212,18 @@ def test_the_row_says_step_time_and_memory(qtbot: QtBot, dock: FineTuneDock) -> 
     assert parts[2].endswith((" MB", " GB"))
     stop(qtbot, dock)
     assert [bytes_in_words(n) for n in (640_000_000, 1_100_000_000)] == ["640 MB", "1.1 GB"]
+
+
+def test_nothing_turns_in_the_window_while_it_trains(
+    qtbot: QtBot, dock: FineTuneDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_row, "_ACTIVITY_AFTER_S", 0.0)
+    start_endless(qtbot, dock)
+    bars = dock.window().findChildren(QStatusBar)
+    wheels = [label.movie() for bar in bars for label in bar.findChildren(QLabel) if label.movie()]
+    assert wheels, "napari shows that something is under way"
+    assert all(wheel.state() == QMovie.MovieState.Paused for wheel in wheels), "each frame draws the window"
+    stop(qtbot, dock)
 
 
 def test_the_preview_can_be_switched_off_and_on(qtbot: QtBot, viewer: Any, dock: FineTuneDock) -> None:

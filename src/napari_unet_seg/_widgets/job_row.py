@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari.utils import progress
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QStatusBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_unet_seg._beat import Beat
 from napari_unet_seg._jobs import Job
@@ -153,6 +162,7 @@ class JobRow(QWidget):
         """In napari's list of what goes on, too; it processes events, so steps may arrive meanwhile."""
         if self._activity is None and self._job is not None:
             self._activity = progress(total=latest.total, desc=self._job.description)
+            hold_wheels()
         if self._activity is not None:
             self._activity.update(latest.done - self._activity.n)
 
@@ -199,6 +209,17 @@ class JobRow(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(top)
         layout.addWidget(self.text)
+
+
+def hold_wheels() -> None:
+    """Let the wheel beside napari's activity button stand: without a GPU it takes half a core to turn it.
+
+    Each of its frames draws the whole window again, and that time is missing to the job that it stands for.
+    """
+    for window in QApplication.topLevelWidgets():
+        for bar in window.findChildren(QStatusBar):
+            for wheel in filter(None, (label.movie() for label in bar.findChildren(QLabel))):
+                wheel.setPaused(True)
 
 
 def clock(seconds: float) -> str:
