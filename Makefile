@@ -7,6 +7,8 @@ BIN := .venv/bin
 PIP := -m pip install --quiet --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 OUT ?= demo-output
+# Tests run in so many processes.
+WORKERS ?= 2
 # Qt draws no canvas without an X server; where there is no xvfb-run, the desktop's own display serves.
 ON_SCREEN := $(if $(shell command -v xvfb-run),QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1600x1200x24")
 
@@ -52,12 +54,12 @@ test: .venv-core/.stamp .venv/.stamp-dev  ## every test; PYTEST_ARGS="-k word" c
 
 test-core: .venv-core/.stamp  ## the core's tests, without Qt and napari
 	@echo "The core's tests, without Qt and napari:"
-	@NAPARI_UNET_SEG_CORE_ONLY=1 .venv-core/bin/python -m pytest tests/core $(PYTEST_ARGS)
+	@NAPARI_UNET_SEG_CORE_ONLY=1 .venv-core/bin/python -m pytest -n $(WORKERS) tests/core $(PYTEST_ARGS)
 
 test-viewer: .venv/.stamp-dev  ## all other tests, in a virtual display
 	@scripts/debian_packages.sh
 	@echo "The viewer's and the command line's tests:"
-	@$(ON_SCREEN) $(BIN)/python -m pytest tests --ignore=tests/core $(PYTEST_ARGS)
+	@$(ON_SCREEN) $(BIN)/python -m pytest -n $(WORKERS) tests --ignore=tests/core $(PYTEST_ARGS)
 
 soak: .venv/.stamp-dev  ## the tests that are too long for every run
 	@scripts/debian_packages.sh

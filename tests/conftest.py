@@ -27,6 +27,13 @@ os.environ["NAPARI_UNET_SEG_HOME"] = str(_PRIVATE / "models")
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+# Each process of pytest-xdist draws on a display of its own: windows on one would take each other's keys.
+_is_core_only = os.environ.get("NAPARI_UNET_SEG_CORE_ONLY") == "1"
+if "PYTEST_XDIST_WORKER" in os.environ and not _is_core_only and shutil.which("Xvfb"):
+    from napari_unet_seg._private_display import start_private_display
+
+    start_private_display(outlives_clients=True)
+
 # A shell starts what it runs in the background with Ctrl-C ignored, and child processes would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,8 +22,14 @@ def has_display() -> bool:
     )
 
 
-def start_private_display() -> None:
+def start_private_display(*, outlives_clients: bool = False) -> None:
     """Start Xvfb on a number that is free and make it this process's display until the process ends.
+
+    Parameters
+    ----------
+    outlives_clients
+        It stays when a window's process has ended, for the next one; else it ends with its only client, even
+        when that is killed.
 
     Raises
     ------
@@ -36,10 +42,10 @@ def start_private_display() -> None:
             "There is no display, and Xvfb, which would stand in for one, is not installed: "
             "install it (on Debian and Ubuntu: apt-get install xvfb)."
         )
-    # Its own session, so that Ctrl-C in the terminal does not take it away before the window is closed;
-    # -terminate, so that it ends with its only client, even when that is killed.
+    ending = [] if outlives_clients else ["-terminate"]
+    # Its own session, so that Ctrl-C in the terminal does not take it away before the window is closed.
     server = subprocess.Popen(  # noqa: S603 - a fixed program with fixed arguments
-        [program, "-displayfd", "1", "-screen", "0", _SCREEN, "-nolisten", "tcp", "-terminate"],
+        [program, "-displayfd", "1", "-screen", "0", _SCREEN, "-nolisten", "tcp", *ending],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
