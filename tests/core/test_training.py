@@ -26,8 +26,8 @@ from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.augmentation import AugmentSettings
 from napari_unet_seg.core.checkpoint import load_checkpoint
 from napari_unet_seg.core.errors import InputError, ModelFileError, TrainingDivergedError
-from napari_unet_seg.core.models import new_model
-from napari_unet_seg.core.prediction import PredictSettings
+from napari_unet_seg.core.models import load_model, new_model
+from napari_unet_seg.core.prediction import PredictSettings, predict
 from napari_unet_seg.core.steps import STOP, Note, Stopwatch, run_to_end, timed
 from napari_unet_seg.core.training import (
     AnnotationsTaken,
@@ -310,6 +310,56 @@ def test_a_held_out_strip_is_not_learned_from() -> None:
     learned = data.samples[0].annotated
     n_held_out = sum(int(tile.annotated.sum()) for tile in data.validation_tiles)
     assert learned.sum() + n_held_out == learned.size
+
+
+def enlarged(annotation: Annotation, factor: int) -> Annotation:
+    """Each pixel so many times; nobody knows how large they are."""
+    pixels = np.ones((factor, factor))
+    return Annotation.dense(
+        np.kron(annotation.image, pixels), np.kron(annotation.labels, pixels).astype(np.int32)
+    )
+
+
+def test_images_without_a_pixel_size_are_brought_to_the_zoom_that_was_asked_for() -> None:
+    model = new_model(TINY, pixel_size_nm=10.0)
+    plain = prepare([discs()], [], model.info, QUICK)
+    data = prepare([enlarged(discs(), 2)], [], model.info, replace(QUICK, zoom=0.5))
+    np.testing.assert_allclose(data.samples[0].image, plain.samples[0].image, atol=1e-3)
+    np.testing.assert_array_equal(data.samples[0].labels, plain.samples[0].labels)
+
+
+def test_a_zoom_does_not_overrule_pixel_sizes_that_are_known() -> None:
+    annotation = replace(discs(), pixel_size_nm=5.0)
+    data = prepare([annotation], [], new_model(TINY, pixel_size_nm=10.0).info, replace(QUICK, zoom=2.0))
+    assert data.samples[0].image.shape == (1, 48, 48)
+    assert data.usual_zoom is None
+
+
+def test_a_model_without_a_pixel_size_learns_it_at_the_zoom_that_was_asked_for() -> None:
+    annotation = replace(discs(), pixel_size_nm=5.0)
+    data = prepare([annotation], [], new_model(TINY).info, replace(QUICK, zoom=0.5))
+    assert data.pixel_size_nm == 10
+    assert data.samples[0].image.shape == (1, 48, 48)
+
+
+def test_the_model_remembers_the_zoom_for_images_like_those_it_learned_from(tmp_path: Path) -> None:
+    annotation = enlarged(discs(), 2)
+    tuned = fine_tune(new_model(TINY, pixel_size_nm=10.0), annotation, replace(QUICK, zoom=0.5))
+    tuned.save(tmp_path / "tuned.safetensors")
+    model = load_model(str(tmp_path / "tuned.safetensors"))
+    found, expected = (
+        predict(annotation.image, model),
+        predict(annotation.image, model, PredictSettings(zoom=0.5)),
+    )
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    assert any("Zoom 0.5" in note for note in found.notes)
+    again = fine_tune(model, annotation, QUICK)
+    assert again.info.usual_zoom == 0.5, "unless something else is asked for"
+
+
+def test_an_impossible_zoom_is_refused() -> None:
+    with pytest.raises(InputError, match="zoom"):
+        TrainSettings(zoom=1000.0)
 
 
 def test_images_are_brought_to_the_models_pixel_size() -> None:

@@ -208,7 +208,11 @@ def search_steps(
     data, axes = take(image, (slice(None),) * len(image.label_axes))
     settings = _settings(question, axes)
     choice = choose_zoom(
-        settings.zoom, settings.pixel_size_yx_nm, info.pixel_size_nm, info.object_diameter_px
+        settings.zoom,
+        settings.pixel_size_yx_nm,
+        info.pixel_size_nm,
+        info.object_diameter_px,
+        info.usual_zoom,
     )
     return (
         yield from where_next_steps(

@@ -159,6 +159,7 @@ def preview_request(
         axes=axes,
         channel=request.channel_of(image),
         pixel_size_nm=request.pixel_size_of(image),
+        zoom=request.zoom_of(image),
         device=request.settings.device,
     )
     return PreviewRequest(plane, settings, view.box, token)
@@ -167,5 +168,11 @@ def preview_request(
 def most_image_px(request: TrainingRequest, image: LayerImage, model_px: int) -> tuple[float, float]:
     """Rows and columns of the image that are so many pixels of the model's grid."""
     info = request.info
-    choice = choose_zoom(None, request.pixel_size_of(image), info.pixel_size_nm, info.object_diameter_px)
+    choice = choose_zoom(
+        request.zoom_of(image),
+        request.pixel_size_of(image),
+        info.pixel_size_nm,
+        info.object_diameter_px,
+        info.usual_zoom,
+    )
     return model_px / choice.zoom[0], model_px / choice.zoom[1]

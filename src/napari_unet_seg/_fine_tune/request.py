@@ -82,6 +82,13 @@ class TrainingRequest:
         """(Y, X) in nm."""
         return image.pixel_size_nm or self.pixel_size_nm
 
+    def zoom_of(self, image: LayerImage) -> float | None:
+        """At which an image is seen where the pixel sizes do not tell it; None where they do."""
+        is_told = self.info.pixel_size_nm is not None and self.pixel_size_of(image) is not None
+        if is_told:
+            return None
+        return self.info.usual_zoom if self.settings.zoom is None else self.settings.zoom
+
 
 @dataclass(frozen=True, eq=False)
 class Painted:

@@ -50,7 +50,9 @@ def model_grid(info: ModelInfo | None, pixel_size_nm: tuple[float, float] | None
     if info is None:
         return ModelGrid(nm_per_px=size_nm)
     try:
-        choice = choose_zoom(None, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px)
+        choice = choose_zoom(
+            None, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px, info.usual_zoom
+        )
     except InputError:  # so far off that training will refuse it, and say why
         return ModelGrid(info.name, nm_per_px=size_nm)
     zoom = math.sqrt(choice.zoom[0] * choice.zoom[1])

@@ -293,7 +293,7 @@ def scale_in_words(
     InputError
         The zoom is impossible.
     """
-    choice = choose_zoom(zoom, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px)
+    choice = choose_zoom(zoom, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px, info.usual_zoom)
     if zoom is not None:
         return f"Zoom {zoom:g}×, as you set it"
     if choice.note is not None:

@@ -407,6 +407,7 @@ class Trainer:
             "weights": {"name": weights_name(settings.weights), **asdict(settings.weights)},
             "augmentation": asdict(settings.augmentation),
             "seed": settings.seed,
+            "zoom": self.data.usual_zoom,
             "score": None if self.best.score is None else asdict(self.best.score),
             "score_before": None if self.start.score is None else asdict(self.start.score),
             "torch": torch.__version__,

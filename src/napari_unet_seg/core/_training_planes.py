@@ -80,6 +80,32 @@ class TrainingPlane:
         return int(np.count_nonzero(np.bincount(self.labels.ravel())[1:]))
 
 
+@dataclass(frozen=True)
+class Grid:
+    """The pixels in which a model sees images.
+
+    Attributes
+    ----------
+    pixel_size_nm
+        None where it is not known.
+    usual_zoom
+        Its pixels per pixel of an image whose pixel size does not tell it.
+    is_usual
+        Whether there are such images in a training.
+    """
+
+    pixel_size_nm: float | None
+    usual_zoom: float
+    is_usual: bool = False
+
+    def zoom_of(self, annotation: Annotation) -> Zoom:
+        """Its pixels per pixel of an image, along Y and X."""
+        sizes = _in_plane_nm(annotation)
+        if sizes is None or self.pixel_size_nm is None:
+            return self.usual_zoom, self.usual_zoom
+        return sizes[0] / self.pixel_size_nm, sizes[1] / self.pixel_size_nm
+
+
 class PlaneShop:
     """Makes planes from annotations, and remembers those that it made last.
 
@@ -89,17 +115,15 @@ class PlaneShop:
         The model's task, normalisation and grid.
     weights
         The weight map.
-    pixel_size_nm
-        Of the grid; None leaves images as they are.
+    grid
+        To which images are brought.
     reach_px
         How much context is kept around what is annotated.
     """
 
-    def __init__(
-        self, info: ModelInfo, weights: WeightSettings, pixel_size_nm: float | None, reach_px: int
-    ) -> None:
+    def __init__(self, info: ModelInfo, weights: WeightSettings, grid: Grid, reach_px: int) -> None:
         self._info, self._weights = info, weights
-        self._pixel_size_nm, self._reach_px = pixel_size_nm, reach_px
+        self._grid, self._reach_px = grid, reach_px
         self._made: dict[str, TrainingPlane] = {}
         self._latest: dict[str, TrainingPlane] = {}
 
@@ -114,7 +138,7 @@ class PlaneShop:
         made: dict[str, TrainingPlane] = {}
         planes, unusable = [], None
         for annotation in annotations:
-            zoom = _zoom(annotation, self._pixel_size_nm)
+            zoom = self._grid.zoom_of(annotation)
             for image, labels, annotated in _annotated_planes(annotation, self._info):
                 identity = _digest(image, zoom)
                 key = _digest(labels, annotated, identity)
@@ -204,7 +228,24 @@ class PlaneShop:
         )
 
 
-def finest_pixel_size(annotations: Sequence[Annotation]) -> float | None:
+def grid_of(annotations: Sequence[Annotation], info: ModelInfo, zoom: float | None) -> Grid:
+    """The grid of a model; where it knows no pixel size, that of the annotations decides.
+
+    Parameters
+    ----------
+    zoom
+        As asked for, of images of which the pixel sizes do not tell it.
+    """
+    usual = info.usual_zoom if zoom is None else zoom
+    finest_nm = _finest_pixel_size(annotations)
+    return Grid(
+        pixel_size_nm=info.pixel_size_nm or (finest_nm / usual if finest_nm else None),
+        usual_zoom=usual,
+        is_usual=info.pixel_size_nm is None or any(each.pixel_size_nm is None for each in annotations),
+    )
+
+
+def _finest_pixel_size(annotations: Sequence[Annotation]) -> float | None:
     """The finest pixel size in nm, when every annotation has one."""
     sizes = [_in_plane_nm(annotation) for annotation in annotations]
     known = [min(size) for size in sizes if size]
@@ -261,12 +302,6 @@ def _in_plane_nm(annotation: Annotation) -> tuple[float, float] | None:
         return None
     y_nm, x_nm = np.broadcast_to(np.atleast_1d(annotation.pixel_size_nm)[-2:], 2)
     return float(y_nm), float(x_nm)
-
-
-def _zoom(annotation: Annotation, grid_nm: float | None) -> Zoom:
-    """Return model-grid pixels per image pixel along Y and X; 1 where a size is unknown."""
-    sizes = _in_plane_nm(annotation)
-    return (sizes[0] / grid_nm, sizes[1] / grid_nm) if sizes and grid_nm else (1.0, 1.0)
 
 
 def _nearest(labels: NDArray[Any], zoom: Zoom) -> NDArray[Any]:

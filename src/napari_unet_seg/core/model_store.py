@@ -76,6 +76,12 @@ class ModelInfo:
                 f"but {len(self.class_names)} class names: {', '.join(self.class_names)}."
             )
 
+    @property
+    def usual_zoom(self) -> float:
+        """Zoom of images whose pixel size says nothing: that at which it last learned from such, else 1."""
+        zooms = (entry.get("zoom") for entry in reversed(self.history))
+        return next((float(zoom) for zoom in zooms if isinstance(zoom, int | float)), 1.0)
+
     def to_json(self) -> dict[str, Any]:
         """Return what the file's header holds: plain values, without where the file is."""
         return {

@@ -126,5 +126,11 @@ def settle(
         channel=settings.channel,
         in_channels=info.architecture.in_channels,
     )
-    zoom = choose_zoom(settings.zoom, settings.pixel_size_yx_nm, info.pixel_size_nm, info.object_diameter_px)
+    zoom = choose_zoom(
+        settings.zoom,
+        settings.pixel_size_yx_nm,
+        info.pixel_size_nm,
+        info.object_diameter_px,
+        info.usual_zoom,
+    )
     return layout, zoom, choose_device(settings.device)

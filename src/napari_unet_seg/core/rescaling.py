@@ -194,8 +194,9 @@ def choose_zoom(
     pixel_size_nm: tuple[float, float] | None,
     model_pixel_size_nm: float | None,
     model_object_diameter_px: float | None,
+    usual_zoom: float = 1.0,
 ) -> ZoomChoice:
-    """The zoom for an image: as asked for, else from the two pixel sizes, else 1 and a sentence that says so.
+    """The zoom for an image: as asked for, else from the two pixel sizes, else the usual one, which is said.
 
     Parameters
     ----------
@@ -205,6 +206,8 @@ def choose_zoom(
         (Y, X) of the image, or None when unknown.
     model_pixel_size_nm, model_object_diameter_px
         What the model was trained at, as far as known.
+    usual_zoom
+        At which the model last learned from images whose pixel size says nothing.
 
     Raises
     ------
@@ -218,6 +221,9 @@ def choose_zoom(
         if model_object_diameter_px is None
         else (f"; its objects are about {model_object_diameter_px:.3g} px across: zoom so that yours are")
     )
+    if usual_zoom != 1 and (model_pixel_size_nm is None or pixel_size_nm is None):
+        learned = "the one at which the model learned from images without a usable pixel size"
+        return ZoomChoice(_checked(usual_zoom, usual_zoom), f"Zoom {usual_zoom:g}: {learned}.")
     if model_pixel_size_nm is None:
         ignored = (
             "the pixel size is ignored, because the model knows none"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from napari_unet_seg.core.augmentation import AugmentSettings
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.losses import LOSSES, LossName
+from napari_unet_seg.core.rescaling import choose_zoom
 from napari_unet_seg.core.weight_map import WeightSettings
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
@@ -58,6 +59,9 @@ class TrainSettings:
     time_limit_s
         Wall time after which training ends, validations included and pauses not; `steps` stays the limit when
         it is reached earlier. The learning rate then falls with time or steps, whichever is further.
+    zoom
+        Pixels of the model's grid per pixel of images of which the pixel sizes do not tell it, because the
+        image or the model knows none; 2 enlarges. None: as the model learned last from such images, else 1.
     device
         "auto", "cpu", "cuda" or "mps".
     mixed_precision
@@ -83,6 +87,7 @@ class TrainSettings:
     validate_every: int = 100
     patience: int | None = None
     time_limit_s: float | None = None
+    zoom: float | None = None
     device: str = "auto"
     mixed_precision: bool = True
     seed: int = 0
@@ -105,6 +110,8 @@ class TrainSettings:
             raise InputError(f"The learning rate must be a positive number, not {self.learning_rate!r}.")
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise InputError(f"The time limit must be above 0 seconds, not {self.time_limit_s!r}.")
+        if self.zoom is not None:
+            choose_zoom(self.zoom, None, None, None)  # refuses impossible numbers
 
     @classmethod
     def quick(cls, **changes: Any) -> TrainSettings:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet_seg.core._holding_out import HoldingOut
-from napari_unet_seg.core._training_planes import PlaneShop, TrainingPlane, finest_pixel_size
+from napari_unet_seg.core._training_planes import PlaneShop, TrainingPlane, grid_of
 from napari_unet_seg.core._validation_tiles import cut_tiles, few_tiles, varied_tiles
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.architecture import Architecture, grid_px, output_size, valid_input_size
@@ -60,6 +60,8 @@ class TrainingData:
         Ids that are annotated.
     object_diameter_px
         The median of the objects that are annotated completely; None without any.
+    usual_zoom
+        Of images of which the pixel sizes do not tell it; None without such.
     """
 
     samples: tuple[Sample, ...]
@@ -74,6 +76,7 @@ class TrainingData:
     n_objects: int
     object_diameter_px: float | None
     pixel_size_nm: float | None
+    usual_zoom: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -105,11 +108,11 @@ class TrainingSource:
         settings: TrainSettings,
     ) -> None:
         self._info, self._settings = info, settings
-        self._pixel_size_nm = info.pixel_size_nm or finest_pixel_size(annotations)
+        self._grid = grid_of(annotations, info, settings.zoom)
         self._input_px = smallest_input_px(settings.patch_px, info.architecture)
         reach_px = _reach_px(self._input_px, settings.augmentation, info.architecture)
-        self._shop = PlaneShop(info, settings.weights, self._pixel_size_nm, reach_px)
-        self._given = PlaneShop(info, settings.weights, self._pixel_size_nm, reach_px).planes(validation)
+        self._shop = PlaneShop(info, settings.weights, self._grid, reach_px)
+        self._given = PlaneShop(info, settings.weights, self._grid, reach_px).planes(validation)
         self._holding_out = HoldingOut(settings.validation_fraction, settings.seed)
         self._prepared: dict[TrainingPlane, _Prepared] = {}
         self.data = self.renewed(annotations)
@@ -143,7 +146,8 @@ class TrainingSource:
             output_px=output_size(self._input_px, self._info.architecture),
             n_objects=sum(plane.n_objects for plane in planes) if self._info.task == "instances" else 0,
             object_diameter_px=_diameter_px(planes, self._info.task),
-            pixel_size_nm=self._pixel_size_nm,
+            pixel_size_nm=self._grid.pixel_size_nm,
+            usual_zoom=self._grid.usual_zoom if self._grid.is_usual else None,
             notes=_notes(planes, self._given, tiles.what, self._info.task),
         )
         return self.data
