@@ -281,12 +281,38 @@ def test_a_second_image_can_be_left_out(qtbot: QtBot, viewer: Any, dock: FineTun
 def test_a_pixel_size_that_is_not_known_is_asked_for(
     qtbot: QtBot, viewer: Any, dock: FineTuneDock, squares: Any
 ) -> None:
-    assert dock.annotations.pixel_size_nm is None
+    scale = dock.annotations.scale
+    assert scale.isHidden()
     plain = viewer.add_image(squares[0], name="plain")
     dock.learn_from(new_annotation_layer(viewer, plain))
-    assert dock.annotations.size.isVisibleTo(dock)
-    dock.annotations.size.setValue(5)
+    assert scale.size.isVisibleTo(dock)
+    scale.size.setValue(5)
     assert dock.request().pixel_size_nm == (5, 5)
+    scale.zoom.setValue(0.5)
+    assert (dock.request().pixel_size_nm, dock.request().settings.zoom) == (None, 0.5)
+
+
+def test_images_without_a_pixel_size_are_trained_at_the_zoom_at_which_they_are_segmented(
+    qtbot: QtBot, viewer: Any, dock: FineTuneDock, squares: Any
+) -> None:
+    plain = viewer.add_image(squares, name="plain")
+    labels = paint(viewer, plain)
+    dock.learn_from(labels)
+    _, segment = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    qtbot.waitUntil(lambda: segment.is_ready, timeout=LONG_MS)
+    segment.image.layers.setCurrentText("plain")
+    segment.scale.zoom.setValue(0.5)
+    dock.learn_from(labels)
+    assert dock.annotations.scale.zoom.value() == 0.5
+    dock.annotations.scale.zoom.setValue(0.8)
+    dock.learn_from(labels)
+    assert dock.annotations.scale.zoom.value() == 0.8, "what the person chose stays"
+    assert "zoom=0.8" in dock.script()
+    fine_tune(qtbot, dock)
+    assert dock.fine_tuning is not None
+    assert dock.fine_tuning.tuned is not None
+    assert dock.fine_tuning.tuned.after.info.usual_zoom == 0.8
+    qtbot.waitUntil(lambda: "plain › after" in viewer.layers, timeout=LONG_MS)
 
 
 def test_an_rgb_layer_offers_grey(qtbot: QtBot, viewer: Any, dock: FineTuneDock, squares: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ import napari
 from napari.layers import Labels
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QColor, QGuiApplication
+from qtpy.QtGui import QColor, QGuiApplication, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet_seg._annotate.layer import coding_of
 from napari_unet_seg._jobs import Job, sentence, start
+from napari_unet_seg._open_docks import found_dock
 from napari_unet_seg._recover.recovery import recorder_of
 from napari_unet_seg._widgets.fine_tune_curves import Curves
 from napari_unet_seg._widgets.fine_tune_more import FineTuneMore
@@ -151,7 +153,7 @@ class FineTuneDock(QWidget):
 
     def settings(self) -> TrainSettings:
         """What the rows say."""
-        return self.more.settings(self._preset_settings())
+        return replace(self.more.settings(self._preset_settings()), zoom=self.annotations.scale.chosen_zoom)
 
     def _preset_settings(self) -> TrainSettings:
         from napari_unet_seg.core.train_settings import TrainSettings
@@ -181,7 +183,7 @@ class FineTuneDock(QWidget):
             self.model.info,
             self.settings(),
             channel=self.annotations.chosen_channel,
-            pixel_size_nm=self.annotations.pixel_size_nm,
+            pixel_size_nm=self.annotations.scale.pixel_size_nm,
         )
 
     def obstacle(self) -> str | None:
@@ -199,8 +201,17 @@ class FineTuneDock(QWidget):
     def _take_layers(self) -> None:
         info = self.model.info
         self.annotations.offer_channels(1 if info is None else info.architecture.in_channels)
-        self.annotations.ask_for_size(None if info is None else info.pixel_size_nm)
+        self.annotations.ask_for_scale(info)
+        self._take_scale()
         self._show_state()
+
+    def _take_scale(self) -> None:
+        """Train as the Segment dock segments, where pixel sizes do not tell how."""
+        segment = found_dock(self._viewer, "Segment")
+        image = None if segment is None else self.annotations.annotated(segment.image.layer)
+        if image is not None:
+            size_nm = segment.scale.pixel_size_nm if image.pixel_size_nm is None else None
+            self.annotations.scale.suggest(size_nm, segment.scale.chosen_zoom)
 
     def _take_preset(self) -> None:
         if self.is_ready:
@@ -396,6 +407,11 @@ class FineTuneDock(QWidget):
             preview=self.preview.isChecked(),
             device=self.more.device.chosen,
         )
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Take over what was chosen in the Segment dock meanwhile."""
+        super().showEvent(event)
+        self._take_scale()
 
     def event(self, event: QEvent) -> bool:
         """Stop what runs when the dock is taken out of its window: nothing could stop it any more."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
-    QDoubleSpinBox,
     QHBoxLayout,
     QLabel,
     QListWidget,
@@ -20,7 +19,10 @@ from qtpy.QtWidgets import (
 
 from napari_unet_seg._annotate.layer import check_fit, coding_of, image_layer_of, regions_layer_of, view_of
 from napari_unet_seg._layers import LayerImage, read_image
+from napari_unet_seg._widgets.segment_rows import number_box
 from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.model_store import ModelInfo
+from napari_unet_seg.core.rescaling import LARGEST_ZOOM
 
 if TYPE_CHECKING:
     from napari_unet_seg._script import AnnotationNames
@@ -53,20 +55,14 @@ class AnnotationRow(QWidget):
         )
         self.channel = QComboBox()
         self.channel.setToolTip("What the model looks at in images that have several channels.")
-        self.size = QDoubleSpinBox()
-        self.size.setRange(0, 1e7)
-        self.size.setDecimals(3)
-        self.size.setSuffix(" nm/px")
-        self.size.setSpecialValueText("unknown")
-        self.size.setToolTip("Pixel size of the images that do not know theirs; the model works at its own.")
+        self.scale = TrainingScaleRow()
         self._viewer_layers: Sequence[Any] = ()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.layers)
         self._channel_row = _labelled("Channel", self.channel)
-        self._size_row = _labelled("Pixel size", self.size)
         column.addWidget(self._channel_row)
-        column.addWidget(self._size_row)
+        column.addWidget(self.scale)
         self.layers.itemChanged.connect(self.changed)
 
     @property
@@ -112,29 +108,28 @@ class AnnotationRow(QWidget):
                     self.channel.addItem(name, value)
         self._channel_row.setVisible(n_model_channels == 1 and bool(choices))
 
-    def ask_for_size(self, model_nm: float | None) -> None:
-        """Ask for the pixel size of images that do not know it, if the model has one."""
+    def ask_for_scale(self, info: ModelInfo | None) -> None:
+        """Ask how large images are to a model, where their pixel sizes do not tell it."""
         images = [image for layer in self.chosen if (image := self.image_of(layer)) is not None]
-        is_asked = model_nm is not None and any(image.pixel_size_nm is None for image in images)
-        self._size_row.setVisible(is_asked)
-        if model_nm is not None:
-            self.size.setSpecialValueText(f"unknown; taken for the model's {model_nm:g} nm/px")
+        self.scale.ask(info, is_known=all(image.pixel_size_nm is not None for image in images))
 
     @property
     def chosen_channel(self) -> int | Literal["grey"] | None:
         """None where there is nothing to choose."""
         return None if self._channel_row.isHidden() else self.channel.currentData()
 
-    @property
-    def pixel_size_nm(self) -> tuple[float, float] | None:
-        """(Y, X) of the images that do not know theirs; None: unknown."""
-        value = self.size.value()
-        return (value, value) if value and not self._size_row.isHidden() else None
-
     def image_of(self, layer: Any) -> LayerImage | None:
         """What the image of an annotation layer holds; None when there is none."""
         image_layer = image_layer_of(self._viewer_layers, layer)
         return None if image_layer is None else read_image(image_layer)
+
+    def annotated(self, image_layer: Any) -> LayerImage | None:
+        """What an image layer holds, if something that is ticked annotates it."""
+        for layer in self.chosen:
+            found = image_layer_of(self._viewer_layers, layer)
+            if found is not None and image_layer is not None and found.unique_id == image_layer.unique_id:
+                return read_image(found)
+        return None
 
     def names(self) -> list[AnnotationNames]:
         """The layers that are ticked, as a script finds them again."""
@@ -151,7 +146,7 @@ class AnnotationRow(QWidget):
                         coding_of(layer) or "dense",
                         None if regions is None else str(regions.name),
                         self.chosen_channel if image.n_channels > 1 else None,
-                        None if image.pixel_size_nm else self.pixel_size_nm,
+                        None if image.pixel_size_nm else self.scale.pixel_size_nm,
                     )
                 )
         return found
@@ -214,6 +209,62 @@ def _labelled(text: str, control: QWidget) -> QWidget:
     row.addWidget(QLabel(text))
     row.addWidget(control, 1)
     return whole
+
+
+class TrainingScaleRow(QWidget):
+    """How large images are to the model where their pixel sizes do not tell it: a size, or a zoom."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = number_box(0, 1e7, 4, " nm/px", "unknown")
+        self.size.setToolTip("Pixel size of the images that do not know theirs; the model works at its own.")
+        self.zoom = number_box(0, LARGEST_ZOOM, 3, "×", "automatic")
+        self.zoom.setToolTip("Rescale such images by this factor instead, as Segment does; 2 enlarges.")
+        self._size_label = QLabel("Pixel size")
+        self._is_own = False
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self._size_label)
+        row.addWidget(self.size, 1)
+        row.addWidget(QLabel("zoom"))
+        row.addWidget(self.zoom, 1)
+        for box in (self.size, self.zoom):
+            box.valueChanged.connect(self._note_choice)
+
+    def ask(self, info: ModelInfo | None, *, is_known: bool) -> None:
+        """Show what is needed for a model and images that know their pixel size, or some of which do not."""
+        if info is None:
+            self.hide()
+            return
+        for widget in (self._size_label, self.size):
+            widget.setVisible(info.pixel_size_nm is not None)
+        if info.pixel_size_nm is not None:
+            self.size.setSpecialValueText(f"unknown (model: {info.pixel_size_nm:g} nm/px)")
+        self.zoom.setSpecialValueText(f"automatic ({info.usual_zoom:g}×)")
+        self.setVisible(not is_known or info.pixel_size_nm is None)
+
+    def suggest(self, pixel_size_nm: tuple[float, float] | None, zoom: float | None) -> None:
+        """Show what images are segmented with, unless the person has chosen here."""
+        if self._is_own:
+            return
+        with QSignalBlocker(self.size), QSignalBlocker(self.zoom):
+            self.size.setValue(0 if pixel_size_nm is None else pixel_size_nm[0])
+            self.zoom.setValue(zoom or 0)
+
+    @property
+    def chosen_zoom(self) -> float | None:
+        """None where the pixel sizes decide."""
+        return None if self.isHidden() else self.zoom.value() or None
+
+    @property
+    def pixel_size_nm(self) -> tuple[float, float] | None:
+        """(Y, X) of the images that do not know theirs; None: unknown, or a zoom beats it."""
+        value = self.size.value()
+        is_asked = not (self.isHidden() or self.size.isHidden())
+        return (value, value) if value and is_asked and self.chosen_zoom is None else None
+
+    def _note_choice(self) -> None:
+        self._is_own = True
 
 
 class PresetRow(QWidget):

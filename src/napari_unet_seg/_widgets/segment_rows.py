@@ -224,9 +224,9 @@ class ScaleRow(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.size = _number(0, 1e7, 4, " nm/px", "unknown")
+        self.size = number_box(0, 1e7, 4, " nm/px", "unknown")
         self.size.setToolTip("Pixel size of the image; the image is rescaled to the pixel size of the model.")
-        self.zoom = _number(0, 64, 3, "×", "automatic")
+        self.zoom = number_box(0, 64, 3, "×", "automatic")
         self.zoom.setToolTip("Rescale by this factor instead, 2 enlarges; 0 lets the pixel sizes decide.")
         self.said = wrapped_label()
         self._from_layer: tuple[float, float] | None = None
@@ -379,7 +379,8 @@ def _row(widget: QWidget) -> QHBoxLayout:
     return row
 
 
-def _number(lowest: float, highest: float, decimals: int, suffix: str, at_zero: str) -> QDoubleSpinBox:
+def number_box(lowest: float, highest: float, decimals: int, suffix: str, at_zero: str) -> QDoubleSpinBox:
+    """A box for a number, which at 0 says something else instead."""
     box = _Number()
     box.setRange(lowest, highest)
     box.setDecimals(decimals)
