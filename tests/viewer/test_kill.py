@@ -25,6 +25,7 @@ from napari_unet_seg._recover.recovery import recorder_of, recoverable, restore
 from napari_unet_seg.core.models import load_model
 
 PROGRAM = Path(__file__).with_name("killed_session.py")
+TRAINING = Path(__file__).with_name("killed_training.py")
 AT_MOST_LOST_S = 10.0
 MODELS_WITHIN_S = 2.0
 STARTS_WITHIN_S = 240.0
@@ -40,7 +41,7 @@ def killed(seed: int, after_s: float, *, slow: bool, tmp_path: Path) -> tuple[li
     with said.open("wb") as out:
         child = subprocess.Popen(command, stdout=out, env={**os.environ, "QT_QPA_PLATFORM": "offscreen"})
         try:
-            wait_for_line(said, child)
+            wait_for_line(said, child, b'"place"')
             time.sleep(after_s)
             assert child.poll() is None, "it ended by itself"
         finally:
@@ -54,9 +55,9 @@ def killed(seed: int, after_s: float, *, slow: bool, tmp_path: Path) -> tuple[li
     return lines, killed_s
 
 
-def wait_for_line(path: Path, child: subprocess.Popen[bytes]) -> None:
+def wait_for_line(path: Path, child: subprocess.Popen[bytes], with_what: bytes) -> None:
     until_s = time.monotonic() + STARTS_WITHIN_S
-    while b'"place"' not in path.read_bytes():
+    while with_what not in path.read_bytes():
         assert child.poll() is None, "it ended by itself"
         assert time.monotonic() < until_s, "it did not start"
         time.sleep(0.05)
@@ -105,6 +106,27 @@ def check(lines: list[dict[str, Any]], killed_s: float) -> float:
 def test_a_killed_session_loses_seconds_at_most(seed: int, slow: bool, tmp_path: Path, qtbot: QtBot) -> None:
     lines, killed_s = killed(seed, np.random.default_rng(seed).uniform(2, 5), slow=slow, tmp_path=tmp_path)
     check(lines, killed_s)
+
+
+def test_a_killed_fine_tuning_leaves_its_best_model(tmp_path: Path, qtbot: QtBot) -> None:
+    said = tmp_path / "said"
+    with said.open("wb") as out:
+        environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+        child = subprocess.Popen([sys.executable, str(TRAINING)], stdout=out, env=environment)
+        try:
+            wait_for_line(said, child, b"\n")
+            best_step = int(said.read_text().split()[0])
+            time.sleep(MODELS_WITHIN_S)
+        finally:
+            child.kill()
+            child.wait()
+    (found,) = recoverable()
+    assert [training.name for training in found.trainings] == ["fresh, em"]
+    assert len(found.trainings[0].saved.read_curve()) > best_step, "its losses and its scores"
+    restored = restore(ViewerModel(), found)
+    model = load_model(*restored.models)
+    assert model.history[-1]["best_step"] >= best_step
+    assert model.history[-1]["score"]["value"] >= model.history[-1]["score_before"]["value"]
 
 
 @pytest.mark.soak
