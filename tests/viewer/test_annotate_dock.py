@@ -18,6 +18,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QPushButton, QWidget
 from tests.viewer.conftest import add_stack
 
+from napari_unet_seg._annotate.correcting import correct
 from napari_unet_seg._annotate.layer import annotated_planes, coding_of, new_annotation_layer, read_plane
 from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import METADATA
@@ -437,6 +438,45 @@ def test_labels_that_cannot_be_painted_in_are_refused_in_a_sentence(
     drag(viewer, viewer.layers[LABELS], (24, 8), (28, 12))
     assert viewer.layers[LABELS].data.any(), "the dock works on"
     assert dock.message.isHidden()
+
+
+def test_labels_that_are_floats_are_no_labels_and_the_dock_works_on(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock, squares: Any
+) -> None:
+    floats = viewer.add_image(squares.astype(float), name="floats")
+    with pytest.raises(TypeError, match="Only integer types"):  # napari's sentence, in a notification
+        viewer.add_labels(floats.data)
+    with pytest.raises(InputError, match="'floats' is not a labels layer: choose one, or press New"):
+        correct(viewer, floats)
+    assert dock.layers.labels.findText("floats") == -1
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    with pytest.raises(TypeError, match="Only integer types"):
+        labels.data = floats.data
+    drag(viewer, labels, (24, 8), (28, 12))
+    settle(qtbot, dock)
+    assert dock.counted.text().startswith("1 object")
+
+
+def test_an_image_with_nan_is_annotated_as_any_other(
+    qtbot: QtBot, viewer: Any, doubtful: Any, bright_model: Model
+) -> None:
+    image = doubtful.astype(np.float32)
+    image[:, :, 40:] = np.nan  # and there lies the least sure place
+    add_stack(viewer, image)
+    dock = dock_in(viewer)
+    viewer.dims.set_current_step(0, 2)
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    drag(viewer, labels, (24, 50), (28, 60))
+    dock.weights.shown.click()
+    settle(qtbot, dock)
+    assert dock.counted.text().startswith("1 object on 1 plane")
+    qtbot.waitUntil(lambda: dock._map is not None and dock._map.is_settled, timeout=LONG_MS)
+    assert np.isfinite(viewer.layers[f"{LABELS} › weight map"].data).all()
+    press(viewer, "U")
+    found(qtbot, dock)
+    assert looked_at(viewer, labels)[2] < 40
 
 
 def test_existing_labels_are_adopted_where_they_are(qtbot: QtBot, viewer: Any, dock: AnnotateDock) -> None:

@@ -92,6 +92,7 @@ def correction_layer(viewer: Any, prediction_labels_layer: Any, image_layer: Any
         The labels do not belong to the image, or there is not enough memory.
     """
     image = read_image(image_layer)
+    _check_is_labels(prediction_labels_layer)
     check_fit(prediction_labels_layer, image)
     predicted = _data_of(prediction_labels_layer)
     planes = _planes_with_objects(predicted)
@@ -135,8 +136,7 @@ def adopt(layer: Any, coding: Coding, image_layer: Any = None) -> None:
         It cannot be painted in, or its labels are none.
     """
     name, way_out = f"Labels '{layer.name}'", "press New for a layer that can."
-    if getattr(layer, "_type_string", "labels") != "labels" or not hasattr(layer, "selected_label"):
-        raise InputError(f"Layer '{layer.name}' is not a labels layer: choose one, or press New.")
+    _check_is_labels(layer)
     if layer.multiscale:
         raise InputError(f"{name} is a pyramid, which cannot be painted in: {way_out}")
     data = layer.data
@@ -153,6 +153,11 @@ def adopt(layer: Any, coding: Coding, image_layer: Any = None) -> None:
     layer.metadata[METADATA] = _entry(coding, None) | said | {"coding": coding}
     if image_layer is not None:
         layer.metadata[METADATA]["image"] = str(image_layer.unique_id)
+
+
+def _check_is_labels(layer: Any) -> None:
+    if getattr(layer, "_type_string", "labels") != "labels" or not hasattr(layer, "selected_label"):
+        raise InputError(f"Layer '{layer.name}' is not a labels layer: choose one, or press New.")
 
 
 def coding_of(layer: Any) -> Coding | None:
