@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -33,6 +35,8 @@ from napari_unet_seg._widgets.fine_tune_curves import MOST_POINTS, Series
 from napari_unet_seg._widgets.fine_tune_dock import FineTuneDock
 from napari_unet_seg._widgets.fine_tune_progress import bytes_in_words
 from napari_unet_seg._widgets.preferences import remember
+from napari_unet_seg.core import training
+from napari_unet_seg.core._trainer import Trainer
 from napari_unet_seg.core.models import Model, load_model
 
 LONG_MS = 120_000
@@ -171,16 +175,14 @@ def test_a_name_that_is_taken_or_impossible_cannot_be_kept_and_says_why(
 def test_a_full_disk_is_said_and_the_model_can_still_be_kept(
     qtbot: QtBot, dock: FineTuneDock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_unet_seg.core.errors import OutputError
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OutputError("The disk is full: make room and try again.")
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     fine_tune(qtbot, dock)
     with monkeypatch.context() as patched:
-        patched.setattr(Model, "save", full)
+        patched.setattr(os, "fsync", full)
         click(qtbot, dock.result.keep)
-        qtbot.waitUntil(lambda: "disk is full" in dock.message.sentence.text(), timeout=LONG_MS)
+        qtbot.waitUntil(lambda: "No space left" in dock.message.sentence.text(), timeout=LONG_MS)
     assert dock.result.keep.isEnabled()
     click(qtbot, dock.result.keep)
     qtbot.waitUntil(lambda: "Kept as" in dock.result.why.text(), timeout=LONG_MS)
@@ -400,6 +402,83 @@ def test_closing_the_window_while_it_trains_leaves_no_thread_and_no_error(
     viewer.close()
     qtbot.waitUntil(no_thread_left, timeout=LONG_MS)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_disk_that_is_full_while_it_trains_costs_nothing_but_the_recovery(
+    qtbot: QtBot, dock: FineTuneDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    fine_tune(qtbot, dock)
+    assert "after" in dock.result.verdict.text()
+    assert dock.result.keep.isEnabled()
+
+
+def test_when_the_gpu_is_gone_the_dock_says_so_and_offers_the_best_model(
+    qtbot: QtBot, dock: FineTuneDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = Trainer.learn_one_batch
+
+    def fail_later(trainer: Trainer) -> Any:
+        if trainer.step == 35:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return learn(trainer)
+
+    dock.preset.choose("quick")
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "learn_one_batch", fail_later)
+        patched.setattr(training, "is_lost", lambda error, _: "CUDA" in str(error))
+        start_endless(qtbot, dock)
+        qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+    assert "stopped working at step 36" in dock.message.sentence.text()
+    assert dock.fine_tuning is not None
+    assert dock.fine_tuning.is_better
+    assert not dock.result.isHidden()
+    click(qtbot, dock.result.keep)
+    qtbot.waitUntil(lambda: "Kept as" in dock.result.why.text(), timeout=LONG_MS)
+    assert dock.button.isEnabled(), "after an error everything works again"
+
+
+def test_renaming_and_deleting_the_labels_by_hand_while_it_trains_is_said_and_it_goes_on(
+    qtbot: QtBot, viewer: Any, dock: FineTuneDock, painted: Any
+) -> None:
+    start_endless(qtbot, dock)
+    layer_list = viewer.window._qt_viewer.layers
+    layer_list.model().setData(layer_list.model().index(0, 0), "mine", Qt.ItemDataRole.EditRole)
+    renamed = viewer.layers[-1].name
+    assert renamed == "mine"
+    viewer.layers.selection = {viewer.layers["mine"]}
+    qtbot.keyClick(layer_list, Qt.Key.Key_Delete)
+    qtbot.waitUntil(lambda: "mine" not in viewer.layers, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: "'mine' was removed" in dock.message.sentence.text(), timeout=LONG_MS)
+    seen = len(dock.curves.loss.x)
+    qtbot.waitUntil(lambda: len(dock.curves.loss.x) > seen, timeout=LONG_MS)
+    stop(qtbot, dock)
+    assert dock.fine_tuning is not None
+    assert dock.fine_tuning.tuned is not None
+    assert not dock.button.isEnabled(), "there is nothing to learn from any more"
+
+
+def test_two_windows_train_at_once_and_each_keeps_its_own(
+    qtbot: QtBot,
+    make_napari_viewer: Callable[..., Any],
+    dock: FineTuneDock,
+    squares: Any,
+) -> None:
+    other = make_napari_viewer()
+    paint(other, add_stack(other, squares))
+    other_dock = dock_in(other, qtbot)
+    start_endless(qtbot, dock)
+    fine_tune(qtbot, other_dock)
+    assert dock.job is not None
+    other_dock.result.name.setText("of the other")
+    click(qtbot, other_dock.result.keep)
+    qtbot.waitUntil(lambda: "Kept as" in other_dock.result.why.text(), timeout=LONG_MS)
+    assert dock.model.info is not None
+    assert dock.model.info.name == "fresh", "the choice of this window is its own"
+    stop(qtbot, dock)
 
 
 def test_a_second_training_lets_go_of_the_first(qtbot: QtBot, dock: FineTuneDock) -> None:
