@@ -21,6 +21,7 @@ from tests.core.training_cases import (
     weights_of,
 )
 
+from napari_unet_seg.core._trainer import Trainer
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.augmentation import AugmentSettings
@@ -73,12 +74,12 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("stop_after", [3, 4])
+@pytest.mark.parametrize(("stop_after", "averaging"), [(3, 0.0), (4, 0.0), (3, 0.9)])
 def test_a_stopped_and_resumed_run_ends_bitwise_like_an_uninterrupted_one(
-    tmp_path: Path, optimizer: Any, stop_after: int
+    tmp_path: Path, optimizer: Any, stop_after: int, averaging: float
 ) -> None:
     architecture = replace(TINY, dropout=0.3)
-    settings = replace(QUICK, optimizer=optimizer, learning_rate=1e-3)
+    settings = replace(QUICK, optimizer=optimizer, learning_rate=1e-3, averaging=averaging)
     annotations = [discs(seed) for seed in range(4)]
     start = new_model(architecture, seed=0)
     whole = run_to_end(training_steps(start, annotations, settings))
@@ -89,6 +90,23 @@ def test_a_stopped_and_resumed_run_ends_bitwise_like_an_uninterrupted_one(
     seen, resumed = collect(training_steps(start, annotations, settings, checkpoint=checkpoint, resume=True))
     assert sum(isinstance(step, TrainStep) for step in seen) == settings.steps - stop_after
     assert_same_weights(whole, resumed)
+
+
+def test_averaging_keeps_the_moving_average_of_the_weights_of_all_steps() -> None:
+    settings = replace(QUICK, steps=3, learning_rate=1e-2, validation_fraction=0, averaging=0.99)
+    source = new_model(TINY, seed=0)
+    trainer = Trainer(source, [discs()], [], settings, Stopwatch())
+    expected = {key: tensor.clone() for key, tensor in weights_of(source).items()}
+    for step in (1, 2, 3):
+        trainer.learn_one_batch()
+        share = step / (10 + step)
+        for key, tensor in trainer.network.state_dict().items():
+            expected[key] = expected[key] * share + tensor * (1 - share)
+    trainer.close()
+    shown = trainer.model_of_now().network.state_dict()
+    for key, tensor in shown.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, expected[key])
 
 
 def test_stop_answers_within_one_step_with_the_best_model() -> None:

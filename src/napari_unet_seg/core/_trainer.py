@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_unet_seg.core._averaging import MovingAverage
 from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core._memory import free, is_out_of_memory, used_bytes
 from napari_unet_seg.core.annotation import Annotation
@@ -80,6 +81,7 @@ class Trainer:
         self._source = TrainingSource(annotations, validation, model.info, settings)
         self.data = self._source.data
         self.network = _on_device(model.copy().network, self.device)
+        self._average = MovingAverage(self.network, settings.averaging) if settings.averaging else None
         self.step = 0
         self.start = Candidate(copy_of_weights(self.network), 0)
         self.best = self.start
@@ -143,6 +145,8 @@ class Trainer:
                 raise
             return None
         self.step += 1
+        if self._average is not None:
+            self._average.add(self.network, self.step)
         seconds = time.perf_counter() - start
         limit_s = self.settings.time_limit_s
         self.is_time_over = (
@@ -208,7 +212,7 @@ class Trainer:
         best, before = self.best.score, self.start.score or score
         is_best = best is None or (is_better(score, best) and self._may_be_kept(score, before))
         if is_best:
-            self.best = Candidate(copy_of_weights(self.network), self.step, score, tiles)
+            self.best = Candidate(copy_of_weights(self._network_of_now), self.step, score, tiles)
             self.validations_since_best = 0
         else:
             self.validations_since_best += 1
@@ -219,8 +223,8 @@ class Trainer:
     def model_of_now(self) -> Model:
         """The network as it is, to be used before the next step, with what is known of the model."""
         if self.device.type == "cpu":
-            return Model(self.model.info, self.network)
-        return self._model_with(self.network.state_dict())
+            return Model(self.model.info, self._network_of_now)
+        return self._model_with(self._network_of_now.state_dict())
 
     def engine_of(self, candidate: Candidate | None = None) -> InferenceNetwork:
         """The network of now, or with other weights, as prediction runs it."""
@@ -246,6 +250,7 @@ class Trainer:
         """Return everything needed to go on from here."""
         return Checkpoint(
             weights=copy_of_weights(self.network),
+            averaged_weights={} if self._average is None else copy_of_weights(self._average.network),
             best_weights=self.best.weights,
             optimizer=self._optimizer.state_dict(),
             progress={
@@ -274,10 +279,12 @@ class Trainer:
             raise InputError(f"The checkpoint was made with seed {progress['seed']}: give the same seed.")
         try:
             self.network.load_state_dict(checkpoint.weights)
+            if self._average is not None:
+                self._average.network.load_state_dict(checkpoint.averaged_weights)
             self._optimizer.load_state_dict(checkpoint.optimizer)
         except (RuntimeError, ValueError) as error:
             raise InputError(
-                "The checkpoint belongs to another network or optimiser: start without resuming."
+                "The checkpoint belongs to another network, optimiser or averaging: start without resuming."
             ) from error
         self.step = self._first_step = progress["step"]
         self.best = _candidate(checkpoint.best_weights, progress["best"])
@@ -314,6 +321,11 @@ class Trainer:
             )
         self._optimizer.step()
         return value
+
+    @property
+    def _network_of_now(self) -> UNet:
+        """What is scored, shown and kept."""
+        return self.network if self._average is None else self._average.network
 
     @property
     def _is_on_cuda(self) -> bool:
@@ -404,6 +416,7 @@ class Trainer:
             "loss": settings.loss,
             "optimizer": settings.optimizer,
             "learning_rate": settings.learning_rate,
+            "averaging": settings.averaging,
             "weights": {"name": weights_name(settings.weights), **asdict(settings.weights)},
             "augmentation": asdict(settings.augmentation),
             "seed": settings.seed,

@@ -15,7 +15,7 @@ from napari_unet_seg.core.atomic import write_atomically
 from napari_unet_seg.core.errors import ModelFileError
 
 _HEADER_ENTRY = "napari_unet_seg_checkpoint"
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,8 @@ class Checkpoint:
 
     Parameters
     ----------
-    weights, best_weights
-        State of the network now, and at its best score.
+    weights, averaged_weights, best_weights
+        State of the network now, of its moving average (empty when there is none), and at its best score.
     optimizer
         `state_dict` of the optimiser.
     progress
@@ -35,6 +35,7 @@ class Checkpoint:
     """
 
     weights: dict[str, Tensor]
+    averaged_weights: dict[str, Tensor]
     best_weights: dict[str, Tensor]
     optimizer: dict[str, Any]
     progress: dict[str, Any]
@@ -49,6 +50,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         The file cannot be written.
     """
     tensors = {f"weights/{key}": tensor for key, tensor in checkpoint.weights.items()}
+    tensors |= {f"averaged/{key}": tensor for key, tensor in checkpoint.averaged_weights.items()}
     tensors |= {f"best/{key}": tensor for key, tensor in checkpoint.best_weights.items()}
     for number, state in checkpoint.optimizer["state"].items():
         tensors |= {
@@ -87,6 +89,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         state.setdefault(int(number), {})[name] = tensor
     return Checkpoint(
         weights=_below("weights", tensors),
+        averaged_weights=_below("averaged", tensors),
         best_weights=_below("best", tensors),
         optimizer={"state": state, "param_groups": header["param_groups"]},
         progress=header["progress"],

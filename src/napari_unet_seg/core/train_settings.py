@@ -46,6 +46,8 @@ class TrainSettings:
         Steps over which the learning rate rises linearly from 0; a tenth of `steps` at most.
     momentum, weight_decay
         For SGD; for AdamW.
+    averaging
+        Decay per step of the moving average of the weights, which is what is scored, shown and kept; 0: none.
     weights
         The separation-border weight map.
     augmentation
@@ -81,6 +83,7 @@ class TrainSettings:
     warmup_steps: int = 0
     momentum: float = 0.99
     weight_decay: float = 1e-4
+    averaging: float = 0.0
     weights: WeightSettings = field(default_factory=_border_only)
     augmentation: AugmentSettings = field(default_factory=AugmentSettings.default)
     validation_fraction: float = 0.2
@@ -93,25 +96,28 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_names()
         for name in ("steps", "batch_size", "patch_px", "validate_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"Training needs {name} of at least 1, not {getattr(self, name)!r}.")
-        if self.loss not in LOSSES:
-            raise InputError(f"Loss '{self.loss}' is unknown: choose one of {', '.join(LOSSES)}.")
-        if self.optimizer not in ("sgd", "adam", "adamw"):
-            raise InputError(f"Optimizer '{self.optimizer}' is unknown: choose sgd, adam or adamw.")
-        if self.schedule not in ("cosine", "plateau", "constant"):
-            raise InputError(f"Schedule '{self.schedule}' is unknown: choose cosine, plateau or constant.")
-        if not 0 <= self.validation_fraction < 1:
-            raise InputError(
-                f"The validation fraction must be from 0 to below 1, not {self.validation_fraction!r}."
-            )
+        for name in ("validation_fraction", "averaging"):
+            if not 0 <= getattr(self, name) < 1:
+                words = name.replace("_", " ")
+                raise InputError(f"The {words} must be from 0 to below 1, not {getattr(self, name)!r}.")
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"The learning rate must be a positive number, not {self.learning_rate!r}.")
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise InputError(f"The time limit must be above 0 seconds, not {self.time_limit_s!r}.")
         if self.zoom is not None:
             choose_zoom(self.zoom, None, None, None)  # refuses impossible numbers
+
+    def _check_names(self) -> None:
+        if self.loss not in LOSSES:
+            raise InputError(f"Loss '{self.loss}' is unknown: choose one of {', '.join(LOSSES)}.")
+        if self.optimizer not in ("sgd", "adam", "adamw"):
+            raise InputError(f"Optimizer '{self.optimizer}' is unknown: choose sgd, adam or adamw.")
+        if self.schedule not in ("cosine", "plateau", "constant"):
+            raise InputError(f"Schedule '{self.schedule}' is unknown: choose cosine, plateau or constant.")
 
     @classmethod
     def quick(cls, **changes: Any) -> TrainSettings:
