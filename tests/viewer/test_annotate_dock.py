@@ -131,7 +131,7 @@ def test_the_first_click_makes_a_layer_to_paint_in(qtbot: QtBot, viewer: Any, do
     assert viewer.layers.selection.active is labels
     assert (labels.mode, labels.selected_label, coding_of(labels)) == ("paint", 2, "scribbles")
     assert dock.tools.buttons["object"].isChecked()
-    assert viewer.layers.index(VEIL) == viewer.layers.index(LABELS) - 1
+    assert viewer.layers.index(VEIL) == viewer.layers.index(LABELS) + 1
 
 
 def test_objects_and_background_are_painted_with_mouse_and_keys_and_counted(
@@ -495,6 +495,7 @@ def test_a_deleted_layer_leaves_a_dock_that_works(qtbot: QtBot, viewer: Any, doc
     drag(viewer, viewer.layers[LABELS], (24, 8), (28, 12))
     viewer.layers.remove(LABELS)
     assert dock.annotating is None
+    assert dock.counted.isHidden()
     assert VEIL not in viewer.layers
     assert dock.layers.labels.currentText() == "none yet"
     press(viewer, "N")
@@ -738,7 +739,7 @@ def test_next_unsure_goes_to_the_least_sure_place_and_then_to_the_next(
     plane, row, column = looked_at(viewer, labels)
     assert plane == 2
     assert (40 < row < 60, 55 < column < 75) == (True, True)
-    assert "Place 1 of " in dock.message.sentence.text()
+    assert "place 1 of " in dock.message.sentence.text()
     assert "'bright' is unsure" in dock.message.sentence.text()
     viewer.dims.set_current_step(0, 0)
     click(qtbot, dock.tools.buttons["unsure"])
@@ -746,7 +747,7 @@ def test_next_unsure_goes_to_the_least_sure_place_and_then_to_the_next(
     plane, row, column = looked_at(viewer, labels)
     assert plane == 2
     assert (row < 30, column < 40) == (True, True)
-    assert "Place 2 of " in dock.message.sentence.text()
+    assert "place 2 of " in dock.message.sentence.text()
 
 
 def test_what_is_annotated_meanwhile_is_not_gone_to(

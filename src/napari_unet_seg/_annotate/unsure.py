@@ -180,9 +180,10 @@ class NextUnsure(QObject):  # type: ignore[misc]
         self._seen.add((place.plane, place.center))
         self._live.go_to(place.plane, place.center, place.box)
         name = "" if self._question is None else self._question.info.name
+        so_far = " so far" if self.is_searching else ""
         sentence = (
-            f"Place {number} of {len(self._places)} where '{name}' is unsure: "
-            f"{place.uncertainty:.0%} undecided."
+            f"In the middle of the view '{name}' is unsure, {place.uncertainty:.0%} undecided: "
+            f"place {number} of {len(self._places)}{so_far}."
         )
         self.said.emit(" ".join([sentence, *self._notes]))
         self._notes = []

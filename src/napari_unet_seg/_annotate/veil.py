@@ -20,7 +20,7 @@ _VEILED, _CLEAR = 1, 0
 
 
 class Veil(QObject):  # type: ignore[misc]
-    """An image layer below the labels, of one plane: it moves to the one in view.
+    """An image layer above the labels, of one plane: it moves to the one in view.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Veil(QObject):  # type: ignore[misc]
         return self.layer is not None and self.layer in self._viewer.layers
 
     def show(self) -> None:
-        """Put it under the labels; what a person paints in stays selected."""
+        """Put it over the labels, of which not all need to count; what a person paints in stays selected."""
         if self.is_on:
             self.layer.visible = True
             return
@@ -62,9 +62,10 @@ class Veil(QObject):  # type: ignore[misc]
             visible=labels.visible,
             **placement(labels, axes, axes, self._corner()),
         )
-        self._viewer.layers.move(self._viewer.layers.index(self.layer), self._viewer.layers.index(labels))
-        self._viewer.layers.selection = selected
-        self._viewer.layers.selection.active = active
+        layers = self._viewer.layers
+        layers.move(layers.index(self.layer), layers.index(labels) + 1)
+        layers.selection = selected
+        layers.selection.active = active
 
     def hide(self) -> None:
         """Take it off."""

@@ -233,6 +233,8 @@ class AnnotateDock(QWidget):
         self.message.clear()
         if labels is not None and self.annotating is None:
             self._begin(labels)
+        if self.annotating is None:
+            self._show_counts()
         self._take_model()
         self._show_state()
 

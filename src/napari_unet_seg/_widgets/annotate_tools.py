@@ -43,24 +43,26 @@ CHECK_KEY, MAP_KEY = "K", "W"
 
 
 class ToolRow(QWidget):
-    """Buttons, two in a row; the one that is in use is pressed."""
+    """Buttons, two in a row, the first of an odd number alone; the one that is in use is pressed."""
 
     wanted = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._shown: list[str] = []
         self.buttons: dict[str, QPushButton] = {}
-        for number, tool in enumerate(TOOLS):
+        for tool in TOOLS:
             button = QPushButton(f"{tool.text}   {tool.key}")
             button.setToolTip(f"{tool.tooltip} (key {tool.key})")
             button.setMinimumHeight(_HEIGHT_PX)
             button.setCheckable(tool.name in ("object", "background", "erase", "pick"))
             button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys go on working on the canvas
             button.clicked.connect(lambda _checked=False, name=tool.name: self.wanted.emit(name))
-            grid.addWidget(button, number // 2, number % 2)
+            button.setParent(self)
             self.buttons[tool.name] = button
+        self.show_coding(None)
 
     def show_in_use(self, name: str | None) -> None:
         """Press the button of the tool that is in use."""
@@ -70,10 +72,20 @@ class ToolRow(QWidget):
 
     def show_coding(self, coding: str | None) -> None:
         """Only among scribbles background is painted; elsewhere it is what is erased."""
-        self.buttons["background"].setVisible(coding in (None, "scribbles"))
+        hidden = {None: "unfinished", "scribbles": ""}.get(coding, "background")
+        self._lay_out([name for name in self.buttons if name != hidden])
         erase = "⌫ Erase   E" if coding in (None, "scribbles") else "⌫ Background   E"
         self.buttons["erase"].setText(erase)
-        self.buttons["unfinished"].setVisible(coding is not None)
+
+    def _lay_out(self, names: list[str]) -> None:
+        if names == self._shown:
+            return
+        self._shown, n_alone = names, len(names) % 2
+        for number, name in enumerate(names):
+            row, column = divmod(number + n_alone if number else 0, 2)
+            self._grid.addWidget(self.buttons[name], row, column, 1, 2 if n_alone and not number else 1)
+        for name, button in self.buttons.items():
+            button.setVisible(name in names)
 
 
 class Keys:
