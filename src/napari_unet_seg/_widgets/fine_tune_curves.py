@@ -158,7 +158,7 @@ class Curves(QWidget):
         self._loss_points = left.plot([], [], symbol="o", symbolSize=3, symbolPen=None)
         self._loss_line = left.plot([], [])
         self._before_line = pyqtgraph.InfiniteLine(
-            angle=0, label="before", labelOpts={"position": 0.85, "anchors": [(0.5, 0), (0.5, 0)]}
+            angle=0, label="before", labelOpts={"position": 0.85, "anchors": [(0.5, 1), (0.5, 1)]}
         )
         right.addItem(self._before_line)
         self._score_line = right.plot([], [], symbol="o", symbolSize=5)

@@ -133,6 +133,7 @@ class FineTuneDock(QWidget):
             # napari connects a callback only once.
             for event in (layer.events.paint, layer.events.set_data):
                 event.connect(self._look_soon)
+            layer.events.name.connect(self.reset_choices)
         self.annotations.offer([layer for layer in layers if coding_of(layer)], self._viewer.layers)
 
     def learn_from(self, labels_layer: Any) -> None:
