@@ -78,7 +78,7 @@ def pixel(viewer: Any, layer: Any, row: float, column: float) -> QPoint:
 
 
 def send_mouse(viewer: Any, kind: QEvent.Type, point: QPoint, *, is_down: bool = False) -> None:
-    """What Qt makes of a mouse; `QTest.mouseMove` would move the pointer with no button pressed."""
+    """What Qt makes of a mouse; of `QTest.mouseMove` the window hears later, after the button was let go."""
     canvas = canvas_of(viewer)
     button = Qt.MouseButton.NoButton if kind == QEvent.Type.MouseMove else Qt.MouseButton.LeftButton
     pressed = Qt.MouseButton.LeftButton if is_down else Qt.MouseButton.NoButton
