@@ -860,3 +860,23 @@ def test_the_weight_map_is_measured_in_the_pixels_of_the_model_that_learns(
     qtbot.waitUntil(lambda: dock.weights.grid.isHidden())
     assert dock._map._on_layer_grid().sigma_px == dock.weights.settings.sigma_px
     qtbot.waitUntil(lambda: fine_tune._warming is None, timeout=LONG_MS)
+
+
+def test_a_zoom_that_was_set_for_an_image_without_a_pixel_size_scales_the_weight_map(
+    qtbot: QtBot, viewer: Any, squares: Any, bright_model: Model
+) -> None:
+    add_stack(viewer, squares, scale=(1, 1, 1), units=("pixel",) * 3)
+    dock = dock_in(viewer)
+    press(viewer, "N")
+    dock.weights.shown.click()
+    assert dock._map is not None
+    assert dock._map._on_layer_grid().sigma_px == dock.weights.settings.sigma_px
+    _, segment = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    segment.scale.zoom.setValue(0.25)
+    qtbot.waitUntil(lambda: "0.25 of them" in dock.weights.grid.text())
+    assert dock._map._on_layer_grid().sigma_px == 4 * dock.weights.settings.sigma_px
+    qtbot.waitUntil(lambda: segment.is_ready, timeout=LONG_MS)
+    _, fine_tune = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Fine-tune")
+    fine_tune.annotations.scale.zoom.setValue(0.5)
+    qtbot.waitUntil(lambda: "0.5 of them" in dock.weights.grid.text())
+    qtbot.waitUntil(lambda: fine_tune._warming is None, timeout=LONG_MS)

@@ -27,7 +27,7 @@ from napari_unet_seg._annotate.weight_layer import WeightLayer
 from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
 from napari_unet_seg._open_docks import raised_dock
 from napari_unet_seg._recover.recovery import Restored
-from napari_unet_seg._widgets.annotate_model import ModelGrid, ModelInUse, model_grid
+from napari_unet_seg._widgets.annotate_model import ModelGrid, ModelInUse
 from napari_unet_seg._widgets.annotate_rows import CodingRow, LayersRow, ProblemList, Question
 from napari_unet_seg._widgets.annotate_tools import CHECK_KEY, MAP_KEY, TOOLS, Keys, ToolRow
 from napari_unet_seg._widgets.annotate_unsure import UnsureRow
@@ -248,9 +248,7 @@ class AnnotateDock(QWidget):
             self._map.set_zoom(grid.zoom)
 
     def _grid(self) -> ModelGrid:
-        learning = self._models.that_learns(self._image)
-        size = None if self._image is None else self._image.pixel_size_nm
-        return model_grid(None if learning is None else learning.info, size)
+        return self._models.grid(self.layers.image_layer, self._image)
 
     def _begin(self, labels: Any) -> None:
         coding = coding_of(labels)

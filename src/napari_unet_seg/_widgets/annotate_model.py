@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QWidget
 
 from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import LayerImage
@@ -44,19 +46,23 @@ class ModelGrid:
     nm_per_px: float | None = None
 
 
-def model_grid(info: ModelInfo | None, pixel_size_nm: tuple[float, float] | None) -> ModelGrid:
-    """As training chooses it; the image's own pixels where its size or the model's is not known."""
+def model_grid(
+    info: ModelInfo | None, pixel_size_nm: tuple[float, float] | None, zoom: float | None = None
+) -> ModelGrid:
+    """As training chooses it: from the two pixel sizes; by the zoom that was set where one is not known."""
     size_nm = None if pixel_size_nm is None else math.sqrt(pixel_size_nm[0] * pixel_size_nm[1])
     if info is None:
         return ModelGrid(nm_per_px=size_nm)
+    if pixel_size_nm is not None and info.pixel_size_nm is not None:
+        zoom = None
     try:
         choice = choose_zoom(
-            None, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px, info.usual_zoom
+            zoom, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px, info.usual_zoom
         )
     except InputError:  # so far off that training will refuse it, and say why
         return ModelGrid(info.name, nm_per_px=size_nm)
-    zoom = math.sqrt(choice.zoom[0] * choice.zoom[1])
-    return ModelGrid(info.name, zoom, None if size_nm is None else size_nm / zoom)
+    side = math.sqrt(choice.zoom[0] * choice.zoom[1])
+    return ModelGrid(info.name, side, None if size_nm is None else size_nm / side)
 
 
 class ModelInUse(QObject):
@@ -65,7 +71,7 @@ class ModelInUse(QObject):
     Attributes
     ----------
     changed
-        Qt signal: another one may be in use now.
+        Qt signal: another one may be in use now, or in another scale.
     """
 
     changed = Signal()
@@ -77,9 +83,11 @@ class ModelInUse(QObject):
         self._saved = list_models()
         self._soon = QTimer(self)  # a dock that chooses while it is made is in the window a moment later
         self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self.changed)
+        self._soon.timeout.connect(self._look)
+        self._followed: WeakSet[QWidget] = WeakSet()
         CHOICES.changed.connect(self._note_choice)
         NEWS.changed.connect(self._note_kept)
+        self._soon.start(0)
 
     def close(self) -> None:
         """Follow no more."""
@@ -94,6 +102,39 @@ class ModelInUse(QObject):
     def that_learns(self, image: LayerImage | None) -> Chosen | None:
         """That will be trained on what is painted; None when there is no model."""
         return next(self._ranked(image, ["Fine-tune", "Segment", ""]), None)
+
+    def grid(self, image_layer: Any, image: LayerImage | None) -> ModelGrid:
+        """The pixels in which what is painted on an image will be learned."""
+        learning = self.that_learns(image)
+        size_nm, zoom = self._scale(image_layer, image)
+        return model_grid(None if learning is None else learning.info, size_nm, zoom)
+
+    def _scale(
+        self, image_layer: Any, image: LayerImage | None
+    ) -> tuple[tuple[float, float] | None, float | None]:
+        """Pixel size and zoom of an image, as a person has set them where it does not know them."""
+        known = None if image is None else image.pixel_size_nm
+        row, segment = self._scale_row("Fine-tune"), found_dock(self._viewer, "Segment")
+        if row is None and segment is not None and segment.image.layer is image_layer:
+            row = segment.scale
+        return (known, None) if row is None else (known or row.pixel_size_nm, row.chosen_zoom)
+
+    def _look(self) -> None:
+        """Docks that are new are followed, too."""
+        for name in ("Fine-tune", "Segment"):
+            row = self._scale_row(name)
+            if row is not None and row not in self._followed:
+                self._followed.add(row)
+                row.size.valueChanged.connect(self._note_choice)
+                row.zoom.valueChanged.connect(self._note_choice)
+        self.changed.emit()
+
+    def _scale_row(self, name: str) -> Any:
+        """Where a dock asks for pixel size and zoom; None when it is not open."""
+        dock = found_dock(self._viewer, name)
+        if dock is None:
+            return None
+        return dock.annotations.scale if name == "Fine-tune" else dock.scale
 
     def _ranked(self, image: LayerImage | None, docks: list[str]) -> Iterator[Chosen]:
         """Docks by name; "": what was kept last."""
