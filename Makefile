@@ -95,6 +95,7 @@ gpu: .venv/.stamp-dev  ## the tests and the benchmark that need a CUDA GPU (and 
 screenshots: .venv/.stamp-dev  ## the pictures of the README and the documentation
 	@scripts/debian_packages.sh
 	@$(ON_SCREEN) $(BIN)/python scripts/screenshots.py
+	@$(ON_SCREEN) $(BIN)/python -m scripts.tutorial
 
 clean:  ## remove environments, caches and results of runs
 	@rm -rf .venv .venv-core site build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
