@@ -422,17 +422,16 @@ def test_when_the_gpu_is_gone_the_dock_says_so_and_offers_the_best_model(
     learn = Trainer.learn_one_batch
 
     def fail_later(trainer: Trainer) -> Any:
-        if trainer.step == 35:
+        if trainer.best.step > 0:
             raise RuntimeError("CUDA error: unspecified launch failure")
         return learn(trainer)
 
-    dock.preset.choose("quick")
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "learn_one_batch", fail_later)
         patched.setattr(training, "is_lost", lambda error, _: "CUDA" in str(error))
         start_endless(qtbot, dock)
         qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
-    assert "stopped working at step 36" in dock.message.sentence.text()
+    assert "stopped working at step" in dock.message.sentence.text()
     assert dock.fine_tuning is not None
     assert dock.fine_tuning.is_better
     assert not dock.result.isHidden()

@@ -134,10 +134,14 @@ def test_pausing_holds_it_between_two_steps_and_resuming_goes_on(
     job.stepped.connect(lambda step: steps.append(step.step) if isinstance(step, TrainStep) else None)
     wait_for_step(qtbot, job, TrainStep)
     job.pause()
-    qtbot.wait(100)
-    held_at = len(steps)
-    qtbot.wait(300)
-    assert len(steps) == held_at
+
+    def is_quiet() -> bool:
+        before = len(steps)
+        qtbot.wait(500)
+        return len(steps) == before
+
+    qtbot.waitUntil(is_quiet, timeout=LONG_MS)  # the step under way ends first
+    assert is_quiet()
     job.resume()
     wait_for_step(qtbot, job, TrainStep)
     assert steps == list(range(1, len(steps) + 1))
