@@ -56,8 +56,8 @@ Images = NDArray[Any]
 class DataSet:
     """Images with their truth, the model to start from, the score that counts.
 
-    The forest's settings were chosen for each data set on its `train/` folder; the network's were not: its
-    objects are made as the bundled model says.
+    How objects are made of probabilities was chosen for each data set and method on its `train/` folder, and
+    so was the forest's smoothing; `network_objects` serve the network before and after.
     """
 
     folder: str
@@ -65,6 +65,7 @@ class DataSet:
     metric: str
     pixel_size_nm: float | None
     tuning_sections: tuple[int, ...]
+    network_objects: ObjectSettings
     forest: ForestSettings
     forest_objects: ObjectSettings
 
@@ -75,6 +76,7 @@ EM = DataSet(
     metric="V_rand, thinned",
     pixel_size_nm=4.0,
     tuning_sections=(0, 2, 10, 12, 14),
+    network_objects=ObjectSettings(threshold=0.5, split_touching=0),
     forest=ForestSettings(smoothing_px=1),
     forest_objects=ObjectSettings(threshold=0.6, split_touching=0),
 )
@@ -84,6 +86,7 @@ CELLS = DataSet(
     metric="F1 at IoU 0.5",
     pixel_size_nm=None,
     tuning_sections=(1, 22, 30),
+    network_objects=ObjectSettings(threshold=0.3, split_touching=0.35),  # as the bundled model's
     forest=ForestSettings(smoothing_px=4),
     forest_objects=ObjectSettings(threshold=0.5, split_touching=0.3),
 )
@@ -145,7 +148,9 @@ def measure(cell: Cell, *, is_tuning: bool) -> Outcome:
     tuned = fine_tune(model, sized, recipe(cell.seed))
     seconds = time.perf_counter() - started
     forest = Forest(annotation, data.forest, cell.seed, TIME_LIMIT_S, N_CORES)
-    settings = PredictSettings(axes="ZYX", pixel_size_nm=pixel_size_nm, device="cpu")
+    settings = PredictSettings(
+        axes="ZYX", pixel_size_nm=pixel_size_nm, objects=data.network_objects, device="cpu"
+    )
     foreground = np.stack([forest.foreground(image) for image in scored_images])
     return Outcome(
         before=score(data, predict(scored_images, model, settings).labels, truth),
