@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import tifffile
-import torch
 from numpy.typing import NDArray
 
 from _common import REPOSITORY, data_dir, write_result
@@ -251,6 +250,8 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
 
 def use_two_cores() -> None:
     """Whatever the machine has."""
+    import torch  # after the package, which says how its threads wait
+
     torch.set_num_threads(N_CORES)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:N_CORES])

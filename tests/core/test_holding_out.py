@@ -82,6 +82,16 @@ def test_of_scribbles_some_are_left_out_both_of_objects_and_of_background() -> N
     assert learned(data, annotation.labels.shape).sum() + true.size == annotation.annotated_mask.sum()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_filled_cells_among_strokes_are_learned_from_so_that_more_objects_are_scored_on(seed: int) -> None:
+    whole = grid_of_discs()
+    annotated = np.isin(whole.labels, (1, 2))
+    annotated[:, 12::24] = True
+    strokes = Annotation(whole.image, np.where(annotated, whole.labels, 0), annotated)
+    data = source_of(strokes, settings=replace(QUICK, seed=seed)).data
+    assert int(data.scored_on.split()[0]) >= 4
+
+
 def test_the_seed_chooses_what_is_left_out() -> None:
     annotation = grid_of_discs()
     first, same, other = (

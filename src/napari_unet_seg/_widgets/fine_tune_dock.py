@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _LOOK_AFTER_MS = 300
 """Pause in painting after which the dock looks whether there is anything to learn from."""
 _MOST_NOTES = 4
+QUICK_S = 60.0
+"""What "about a minute" comes to on any machine."""
 
 
 class FineTuneDock(QWidget):
@@ -160,7 +162,7 @@ class FineTuneDock(QWidget):
         from napari_unet_seg.core.train_settings import TrainSettings
 
         presets = {
-            "quick": TrainSettings.quick,
+            "quick": partial(TrainSettings.quick, time_limit_s=QUICK_S),
             "thorough": TrainSettings.thorough,
             "paper": TrainSettings.paper,
         }

@@ -214,13 +214,17 @@ def _first_pixels(numbers: NDArray[np.integer]) -> list[tuple[int, int]]:
 
 
 def _chosen(pieces: Sequence[_Piece], fraction: float) -> list[_Piece]:
-    """The first fresh ones that make up the wanted part of objects, and not much more of either class."""
+    """The first fresh ones that make up the wanted part of objects, and not much more of either class.
+
+    Large ones, such as a filled cell among strokes, come last: two or three objects are too few to score on.
+    """
     n_object_px = sum(piece.n_object_px for piece in pieces)
+    large_px = fraction * n_object_px / FEWEST_OBJECTS
     largest_share = max(LARGEST_EXCESS * fraction, LARGEST_EXCESS / len(pieces))
     taken_px = sum(piece.n_held_px for piece in pieces)
     background_left_px = largest_share * sum(piece.n_background_px for piece in pieces)
     chosen: list[_Piece] = []
-    for piece in pieces:
+    for piece in sorted(pieces, key=lambda piece: piece.n_object_px > large_px):
         if taken_px >= LEAST_PART * fraction * n_object_px:
             break
         fits = taken_px + piece.n_object_px <= largest_share * n_object_px

@@ -60,7 +60,8 @@ class TrainSettings:
         Validations without a better score after which training stops early; None never does.
     time_limit_s
         Wall time after which training ends, validations included and pauses not; `steps` stays the limit when
-        it is reached earlier. The learning rate then falls with time or steps, whichever is further.
+        it is reached earlier. The learning rate then falls with time or steps, whichever is further, so that
+        no two runs are quite the same.
     zoom
         Pixels of the model's grid per pixel of images of which the pixel sizes do not tell it, because the
         image or the model knows none; 2 enlarges. None: as the model learned last from such images, else 1.
@@ -121,7 +122,7 @@ class TrainSettings:
 
     @classmethod
     def quick(cls, **changes: Any) -> TrainSettings:
-        """A minute at most: many steps of few, small patches, whose weights are averaged."""
+        """About a minute on two cores: many steps of few, small patches, whose weights are averaged."""
         settings = cls(
             steps=600,
             batch_size=2,
@@ -130,7 +131,6 @@ class TrainSettings:
             validate_every=100,
             warmup_steps=10,
             averaging=0.98,
-            time_limit_s=60.0,
         )
         return replace(settings, **changes)
 
