@@ -7,6 +7,7 @@ what was painted lately are remembered, in tiles, and what counts is where the l
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -146,7 +147,8 @@ class _Watch(QObject):  # type: ignore[misc]
         self._viewer.dims.events.current_step.connect(self._notice_plane)
 
     def _disconnect(self) -> None:
-        self._timer.stop()
+        with contextlib.suppress(RuntimeError):  # at the program's end Qt may have deleted it already
+            self._timer.stop()
         events = self._layer.events
         events.labels_update.disconnect(self._note_dab)
         events.paint.disconnect(self._note_stroke)
