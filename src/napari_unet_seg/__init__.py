@@ -9,9 +9,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_unet_seg._annotate.correcting import correct
     from napari_unet_seg._annotate.layer import annotation_from_layers
     from napari_unet_seg._jobs import Job, start
     from napari_unet_seg._layers import add_prediction
+    from napari_unet_seg._opening import open_layers
     from napari_unet_seg._segment.segmenting import segment
     from napari_unet_seg.core.annotation import Annotation
     from napari_unet_seg.core.metrics import evaluate
@@ -32,11 +34,13 @@ __all__ = [
     "WeightSettings",
     "add_prediction",
     "annotation_from_layers",
+    "correct",
     "evaluate",
     "fine_tune",
     "list_models",
     "load_model",
     "new_model",
+    "open_layers",
     "predict",
     "prediction_steps",
     "segment",
@@ -55,11 +59,13 @@ _HOME = {
     "WeightSettings": "core.weight_map",
     "add_prediction": "_layers",
     "annotation_from_layers": "_annotate.layer",
+    "correct": "_annotate.correcting",
     "evaluate": "core.metrics",
     "fine_tune": "core.training",
     "list_models": "core.models",
     "load_model": "core.models",
     "new_model": "core.models",
+    "open_layers": "_opening",
     "predict": "core.prediction",
     "prediction_steps": "core.prediction",
     "segment": "_segment.segmenting",

@@ -1,4 +1,4 @@
-"""What a person wants of an image on disk, checked, and the layers that come of it. Knows no Qt."""
+"""What a person wants of an image on disk, checked, and the layers that come of it; knows no Qt."""
 
 from __future__ import annotations
 
@@ -140,6 +140,78 @@ def layers_for(request: OpenRequest) -> list[LayerData]:
     ]
 
 
+def open_layers(
+    path: Path | str,
+    *,
+    axes: str | None = None,
+    channel: int | str | None = None,
+    voxel_size_nm: Mapping[str, float] | None = None,
+    parts: Mapping[str, tuple[int, int]] | None = None,
+    viewer: Any = None,
+) -> list[Any]:
+    """Open an image file or a folder of sections in the viewer: exactly what the Open button does.
+
+    Parameters
+    ----------
+    axes
+        A letter of T Z C Y X for each axis of the image; None: as the file says.
+    channel
+        Number or name of the only one wanted, "grey" for the luminance of colours; None: all.
+    voxel_size_nm
+        Of the axes Z, Y, X in nm; one that is left out is unknown. None: as the file says.
+    parts
+        First and last index wanted, both included and counted from 0, of some of the axes; None: everything.
+    viewer
+        Where the layers go; None: the active one.
+
+    Returns
+    -------
+    layers
+        That were added, lazy: pixels are read when they are shown.
+
+    Raises
+    ------
+    InputError
+        It is no image, or cannot be opened like this; nothing was added.
+    """
+    import napari
+    from napari.layers import Layer
+
+    viewer = viewer or napari.current_viewer()
+    if viewer is None:
+        raise InputError("There is no viewer to open it in: give one, viewer=....")
+    found = request_as_found(look_at(Path(path)))
+    request = replace(
+        found,
+        axes=axes or found.axes,
+        channel=channel,
+        voxel_size_nm=found.voxel_size_nm if voxel_size_nm is None else voxel_size_nm,
+        parts=parts or {},
+    )
+    return [viewer.add_layer(Layer.create(*layer)) for layer in layers_for(request)]
+
+
+def opening_script(request: OpenRequest) -> str:
+    """Lines for napari's console that open the same."""
+    found = request_as_found(request.info)
+    wishes = [
+        f"    {name}={value!r},"
+        for name, value in _as_opened(request, tuple).items()
+        if value != _as_opened(found, tuple)[name]
+    ]
+    return "\n".join(
+        [
+            "import napari_unet_seg as nus",
+            "",
+            "layers = nus.open_layers(",
+            f"    {str(request.info.path)!r},",
+            *wishes,
+            ")",
+            "",
+        ]
+    )
+
+
 def layers_again(path: Path, opened: Mapping[str, Any]) -> list[LayerData]:
     """The layers of an image that was opened before.
 
@@ -159,13 +231,13 @@ def layers_again(path: Path, opened: Mapping[str, Any]) -> list[LayerData]:
     return layers_for(OpenRequest(look_at(path), **{**opened, "parts": parts}))
 
 
-def _as_opened(request: OpenRequest) -> dict[str, Any]:
-    """Plain values for `layers_again`."""
+def _as_opened(request: OpenRequest, part_type: type = list) -> dict[str, Any]:
+    """Plain values for `layers_again`, or for a script."""
     return {
         "axes": request.axes,
         "channel": request.channel,
         "voxel_size_nm": dict(request.voxel_size_nm),
-        "parts": {axis: list(part) for axis, part in request.parts.items()},
+        "parts": {axis: part_type(part) for axis, part in request.parts.items()},
     }
 
 

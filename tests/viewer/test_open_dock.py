@@ -7,16 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import napari
 import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
-from qtpy.QtGui import QDropEvent
+from qtpy.QtGui import QDropEvent, QGuiApplication
 
+from napari_unet_seg import open_layers
 from napari_unet_seg._widgets import open_dock
 from napari_unet_seg._widgets.open_dock import OpenDock
+from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.image_files import LazyArray, look_at
 
 STACK = np.arange(4 * 20 * 30, dtype=np.uint16).reshape(4, 20, 30)
@@ -297,3 +300,37 @@ def test_from_the_menu_it_opens_into_the_real_window_and_closing_while_it_looks_
     viewer.close()
     disk_answers.set()
     qtbot.waitUntil(lambda: not job.is_running)
+
+
+def test_the_script_opens_the_same_again(
+    dock: OpenDock,
+    viewer: ViewerModel,
+    look: Callable[[Path], None],
+    press_open: Callable[[], None],
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    look(em(tmp_path))
+    dock.voxel.lines["Z"].setText("50")
+    dock.part.some_button.setChecked(True)
+    dock.part.planes.first.setValue(1)
+    dock.part.planes.last.setValue(2)
+    press_open()
+    qtbot.mouseClick(dock.script_button, Qt.MouseButton.LeftButton)
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    done: dict[str, Any] = {}
+    exec(QGuiApplication.clipboard().text(), done)  # noqa: S102 - that the lines run is what is tested
+    by_hand, (by_script,) = viewer.layers[0], done["layers"]
+    np.testing.assert_array_equal(by_script.data, by_hand.data)
+    np.testing.assert_array_equal(by_script.scale, by_hand.scale)
+    np.testing.assert_array_equal(by_script.translate, by_hand.translate)
+
+
+def test_there_is_no_script_of_nothing(dock: OpenDock) -> None:
+    assert not dock.script_button.isEnabled()
+
+
+def test_without_a_viewer_a_script_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no viewer"):
+        open_layers(em(tmp_path))

@@ -9,11 +9,18 @@ from typing import Any
 import napari
 from napari.layers import Layer
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
 from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet_seg._jobs import Job, Steps, sentence, start
-from napari_unet_seg._opening import OpenRequest, bytes_in_words, in_words, layers_for, request_as_found
+from napari_unet_seg._opening import (
+    OpenRequest,
+    bytes_in_words,
+    in_words,
+    layers_for,
+    opening_script,
+    request_as_found,
+)
 from napari_unet_seg._reader import LayerData
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.open_rows import AxesRow, ChannelBox, PartRow, PathRow, VoxelRow
@@ -65,6 +72,8 @@ class OpenDock(QWidget):
         self.open_button = QPushButton("Open")
         self.open_button.setMinimumHeight(36)
         self.open_button.setToolTip("Add what was chosen to the viewer; pixels are read when they are shown.")
+        self.script_button = QPushButton("Copy as script")
+        self.script_button.setToolTip("Copy lines of Python to the clipboard that open the same.")
         self.message = Message()
 
     def _lay_out(self) -> None:
@@ -86,6 +95,7 @@ class OpenDock(QWidget):
         column.addLayout(self.form)
         column.addWidget(self.open_button)
         column.addWidget(self.message)
+        column.addWidget(self.script_button)
         column.addStretch(1)
 
     def _connect(self) -> None:
@@ -105,6 +115,7 @@ class OpenDock(QWidget):
         ):
             changing.connect(self._change)
         self.open_button.clicked.connect(self.open)
+        self.script_button.clicked.connect(self._copy_script)
 
     def look(self, path: Path | str) -> None:
         """Fill in a path and look at it now."""
@@ -138,6 +149,16 @@ class OpenDock(QWidget):
         """
         request = self.request()
         self._run(_opening(request), f"Opening {request.info.path.name}", self._add)
+
+    def script(self) -> str:
+        """Lines of Python that open what the rows say.
+
+        Raises
+        ------
+        InputError
+            As `request`.
+        """
+        return opening_script(self.request())
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
         """Take files that are dragged here."""
@@ -204,6 +225,11 @@ class OpenDock(QWidget):
         self._done = f"Opened '{layers[0].name}'." if len(layers) == 1 else f"Opened as {len(layers)} layers."
         self.opened.emit(layers)
 
+    def _copy_script(self) -> None:
+        QGuiApplication.clipboard().setText(self.script())
+        self._done = "The script is on the clipboard: paste it into napari's console."
+        self._show_state()
+
     def _show_state(self) -> None:
         """Fit the rows, the button and the sentence to what is chosen now."""
         for row in range(1, self.form.rowCount()):
@@ -217,6 +243,7 @@ class OpenDock(QWidget):
             self.amount.setText("–")
             problem = str(error)
         self.open_button.setEnabled(not problem and not self.is_busy)
+        self.script_button.setEnabled(not problem)
         self.message.show_note(
             f"{self._job.description} …" if self._job and self.is_busy else problem or self._done
         )
