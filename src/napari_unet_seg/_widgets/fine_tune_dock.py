@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -161,7 +161,7 @@ class FineTuneDock(QWidget):
     def _preset_settings(self) -> TrainSettings:
         from napari_unet_seg.core.train_settings import TrainSettings
 
-        presets = {
+        presets: dict[str, Callable[[], TrainSettings]] = {
             "quick": partial(TrainSettings.quick, time_limit_s=QUICK_S),
             "thorough": TrainSettings.thorough,
             "paper": TrainSettings.paper,
