@@ -31,6 +31,7 @@ from tests.viewer.test_fine_tuning import fresh_model, paint  # noqa: F401 - a f
 
 from napari_unet_seg._annotate.layer import new_annotation_layer
 from napari_unet_seg._widgets import job_row
+from napari_unet_seg._widgets.annotate_weights import WeightRow
 from napari_unet_seg._widgets.fine_tune_curves import MOST_POINTS, Series
 from napari_unet_seg._widgets.fine_tune_dock import FineTuneDock
 from napari_unet_seg._widgets.fine_tune_progress import bytes_in_words
@@ -38,6 +39,8 @@ from napari_unet_seg._widgets.preferences import remember
 from napari_unet_seg.core import training
 from napari_unet_seg.core._trainer import Trainer
 from napari_unet_seg.core.models import Model, load_model
+from napari_unet_seg.core.train_settings import TrainSettings
+from napari_unet_seg.core.weight_map import WeightSettings
 
 LONG_MS = 120_000
 
@@ -336,6 +339,29 @@ def test_presets_fill_in_what_is_folded_away(qtbot: QtBot, dock: FineTuneDock) -
     wishes = dock.settings()
     assert wishes.batch_size == 3
     assert wishes.weights.w0 == 0
+
+
+def test_a_weight_map_that_a_person_has_set_is_what_is_trained_with(
+    qtbot: QtBot, dock: FineTuneDock, viewer: Any
+) -> None:
+    labels = viewer.layers["em › annotation"]
+    mine = WeightSettings.paper(w0=20)
+    dock.learn_from(labels, mine)
+    assert dock.settings().weights == mine
+    click(qtbot, dock.more.toggle)
+    click(qtbot, dock.preset.thorough)
+    assert dock.settings().weights == mine
+    dock.more.weights.setCurrentText("as in the preset")
+    assert dock.settings().weights == WeightSettings.border_only()
+    dock.learn_from(labels, WeightSettings.border_only())
+    assert dock.settings().weights == WeightSettings.border_only()
+    assert dock.more.weights.findText("as the weight map shows") == -1
+
+
+def test_the_weight_map_shows_at_first_what_training_uses_at_first(qtbot: QtBot) -> None:
+    row = WeightRow()
+    qtbot.addWidget(row)
+    assert row.settings == TrainSettings.quick().weights
 
 
 def test_what_became_worse_is_said_and_not_offered(

@@ -406,7 +406,8 @@ class AnnotateDock(QWidget):
 
     def _fine_tune(self) -> None:
         if self.annotating is not None:
-            raised_dock(self._viewer, "Fine-tune").learn_from(self.annotating.live.layer)
+            dock = raised_dock(self._viewer, "Fine-tune")
+            dock.learn_from(self.annotating.live.layer, self.weights.settings)
 
     def _draw_rectangle(self) -> None:
         if self.annotating is not None:

@@ -11,7 +11,11 @@ from napari_unet_seg._widgets.message import wrapped_label
 from napari_unet_seg.core.weight_map import WeightSettings
 
 _SAME_ZOOM = 0.005
-_PRESETS = {"paper": WeightSettings.paper, "fiji": WeightSettings.fiji}
+_PRESETS = {
+    "border only": WeightSettings.border_only,
+    "paper": WeightSettings.paper,
+    "fiji": WeightSettings.fiji,
+}
 
 
 class WeightRow(QWidget):
@@ -28,7 +32,9 @@ class WeightRow(QWidget):
         )
         self.preset = QComboBox()
         self.preset.addItems(list(_PRESETS))
-        self.preset.setToolTip("The formula and constants of the U-Net paper, or of the Fiji plugin.")
+        self.preset.setToolTip(
+            "What training uses: the border alone, or the formula of the U-Net paper, or of the Fiji plugin."
+        )
         self.w0 = _slider(0, 100, 0.5, "How much the border between objects counts; 0 switches it off.")
         self.sigma = _slider(1, 30, 0.5, "How far from the objects the border's weight reaches.")
         self.balance = _slider(0, 1, 0.01, "How much background far from objects counts.")
@@ -38,15 +44,15 @@ class WeightRow(QWidget):
         self.grid.hide()
         self._nm_per_px: float | None = None
         self._lay_out()
-        self.show_settings(WeightSettings.paper())
+        self.show_settings(WeightSettings.border_only())
         self._unfold(is_open=False)
         self._connect()
 
     @property
     def settings(self) -> WeightSettings:
         """What the rows say."""
-        if self.preset.currentText() == "paper":
-            return WeightSettings.paper(self.w0.value(), self.sigma.value())
+        if self.preset.currentText() != "fiji":
+            return _PRESETS[self.preset.currentText()](self.w0.value(), self.sigma.value())
         return WeightSettings.fiji(
             self.w0.value(), self.sigma.value(), self.balance.value(), self.sigma1.value()
         )
@@ -55,7 +61,8 @@ class WeightRow(QWidget):
         """Set the rows, without `changed`."""
         controls = (self.preset, self.w0, self.sigma, self.balance, self.sigma1)
         blockers = [QSignalBlocker(control) for control in controls]
-        self.preset.setCurrentText(settings.preset)
+        is_border_only = settings.preset == "fiji" and settings.balance == 1
+        self.preset.setCurrentText("border only" if is_border_only else settings.preset)
         self.w0.setValue(settings.w0)
         self.sigma.setValue(settings.sigma_px)
         self.balance.setValue(settings.balance)

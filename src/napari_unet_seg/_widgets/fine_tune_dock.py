@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari_unet_seg._fine_tune.request import TrainingRequest
     from napari_unet_seg._segment.warm_up import Readiness
     from napari_unet_seg.core.train_settings import TrainSettings
+    from napari_unet_seg.core.weight_map import WeightSettings
 
 _LOOK_AFTER_MS = 300
 """Pause in painting after which the dock looks whether there is anything to learn from."""
@@ -138,9 +139,11 @@ class FineTuneDock(QWidget):
             layer.events.name.connect(self.reset_choices)
         self.annotations.offer([layer for layer in layers if coding_of(layer)], self._viewer.layers)
 
-    def learn_from(self, labels_layer: Any) -> None:
-        """Tick this annotation and no other."""
+    def learn_from(self, labels_layer: Any, weights: WeightSettings | None = None) -> None:
+        """Tick this annotation and no other; its weight map is used when it is not the usual one."""
         self.annotations.tick_only(labels_layer)
+        if weights is not None:
+            self.more.show_weight_map(weights)
 
     @property
     def job(self) -> Job | None:

@@ -16,7 +16,7 @@ from napari_unet_seg.core.weight_map import WeightSettings
 if TYPE_CHECKING:
     from napari_unet_seg.core.train_settings import TrainSettings
 
-_AS_PRESET = "as in the preset"
+_AS_PRESET, _AS_SHOWN = "as in the preset", "as the weight map shows"
 _WEIGHTS: dict[str, WeightSettings | None] = {
     _AS_PRESET: None,
     "as in the paper": WeightSettings.paper(),
@@ -47,8 +47,7 @@ class FineTuneMore(Folded):
         self.loss = QComboBox()
         self.loss.setToolTip("How mistakes are counted.")
         self.weights = QComboBox()
-        for text in _WEIGHTS:
-            self.weights.addItem(text)
+        self.weights.addItems(list(_WEIGHTS))
         self.weights.setToolTip("How much more the borders between close objects count.")
         self.patch = _whole_number(16, 4096, " px", "Side of the pieces of the image that it learns from.")
         self.batch = _whole_number(1, 256, "", "How many pieces are learned at once.")
@@ -56,6 +55,7 @@ class FineTuneMore(Folded):
         self.device = DeviceBox()
         self.seed = _whole_number(0, 2**31 - 1, "", "The same number gives the same model again on a CPU.")
         self._base: TrainSettings | None = None
+        self._shown_weights: WeightSettings | None = None
         self._lay_out()
         self.device.currentIndexChanged.connect(self.device_changed)
 
@@ -76,10 +76,18 @@ class FineTuneMore(Folded):
         self.time_limit.setValue(round(settings.time_limit_s or 0))
         self.rate.setText(f"{settings.learning_rate:g}")
         self.loss.setCurrentText(settings.loss)
-        self.weights.setCurrentText(_AS_PRESET)
+        self.weights.setCurrentText(_AS_PRESET if self._shown_weights is None else _AS_SHOWN)
         self.patch.setValue(settings.patch_px)
         self.batch.setValue(settings.batch_size)
         self.held_out.setValue(round(settings.validation_fraction * _PER_CENT))
+
+    def show_weight_map(self, weights: WeightSettings) -> None:
+        """Offer the weights that a person has set for the map, and choose them; but not the usual ones."""
+        is_usual = weights == WeightSettings.border_only()
+        self._shown_weights = None if is_usual else weights
+        self.weights.clear()
+        self.weights.addItems([*_WEIGHTS] if is_usual else [*_WEIGHTS, _AS_SHOWN])
+        self.weights.setCurrentText(_AS_PRESET if is_usual else _AS_SHOWN)
 
     def settings(self, base: TrainSettings) -> TrainSettings:
         """A preset with what was changed of it."""
@@ -92,11 +100,16 @@ class FineTuneMore(Folded):
             time_limit_s=self.time_limit.value() or None,
             learning_rate=float(self.rate.text() or base.learning_rate),
             loss=self.loss.currentText(),
-            weights=_WEIGHTS[self.weights.currentText()] or base.weights,
+            weights=self._weights() or base.weights,
             patch_px=self.patch.value(),
             batch_size=self.batch.value(),
             validation_fraction=self.held_out.value() / _PER_CENT,
         )
+
+    def _weights(self) -> WeightSettings | None:
+        """None: as the preset says."""
+        chosen = self.weights.currentText()
+        return self._shown_weights if chosen == _AS_SHOWN else _WEIGHTS[chosen]
 
     def _lay_out(self) -> None:
         for label, field in (

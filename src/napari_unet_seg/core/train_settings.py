@@ -16,14 +16,13 @@ OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["cosine", "plateau", "constant"]
 
 
-def _border_only() -> WeightSettings:
-    """Weight 1 everywhere plus the separation border; balancing the classes too makes objects too large."""
-    return WeightSettings.fiji(w0=10.0, sigma_px=5.0, balance=1.0)
-
-
 def weights_name(settings: WeightSettings) -> str:
     """What a weight map is called in a model's history."""
-    named = {"border only": _border_only(), "paper": WeightSettings.paper(), "fiji": WeightSettings.fiji()}
+    named = {
+        "border only": WeightSettings.border_only(),
+        "paper": WeightSettings.paper(),
+        "fiji": WeightSettings.fiji(),
+    }
     return next((name for name, known in named.items() if known == settings), f"{settings.preset}, changed")
 
 
@@ -85,7 +84,7 @@ class TrainSettings:
     momentum: float = 0.99
     weight_decay: float = 1e-4
     averaging: float = 0.0
-    weights: WeightSettings = field(default_factory=_border_only)
+    weights: WeightSettings = field(default_factory=WeightSettings.border_only)
     augmentation: AugmentSettings = field(default_factory=AugmentSettings.default)
     validation_fraction: float = 0.2
     validate_every: int = 100

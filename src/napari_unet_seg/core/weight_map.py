@@ -63,6 +63,11 @@ class WeightSettings:
         """Constants of the Fiji U-Net plugin, Falk et al. (2019), Nat. Methods 16:67."""
         return cls("fiji", w0, sigma_px, balance, sigma1_px)
 
+    @classmethod
+    def border_only(cls, w0: float = 10.0, sigma_px: float = 5.0) -> WeightSettings:
+        """1 everywhere plus the paper's border: training's default, as balancing makes objects too large."""
+        return cls.fiji(w0, sigma_px, balance=1.0)
+
 
 def weight_map(
     labels: IntArray,
