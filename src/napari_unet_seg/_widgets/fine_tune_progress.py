@@ -13,6 +13,10 @@ from napari_unet_seg.core.validation import Score
 
 _GB, _MB = 1e9, 1e6
 _WHOLE = 1000
+_TOO_CLOSE = (
+    "So little cannot tell such values apart, but the new model gives the truth the higher probability: "
+    "compare both on the canvas."
+)
 
 
 class Reporter:
@@ -56,7 +60,8 @@ def verdict(fine_tuning: FineTuning) -> str:
     if before is None or after is None or latest is None:
         return "Stopped before anything could be measured: the old model stays."
     if fine_tuning.is_better:
-        return f"{_what(after)}: {_before_and_after(before, after)}."
+        said = f"{_what(after)}: {_before_and_after(before, after)}."
+        return said if after.value > before.value else f"{said} {_TOO_CLOSE}"
     if latest.value < before.value:
         return (
             f"It became worse, so the old model stays. {_what(before)}: {_before_and_after(before, latest)}. "

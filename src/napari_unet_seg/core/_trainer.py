@@ -200,7 +200,7 @@ class Trainer:
             self.best = scored
         if candidate is self.start:
             self.start = scored
-        if self.best.score and not self._may_be_kept(self.best.score, self.start.score):
+        if self.best.score and self.start.score and not is_better(self.best.score, self.start.score):
             self.best = self.start
 
     def take_score(self, score: Score) -> ValidationStep:
@@ -210,7 +210,7 @@ class Trainer:
         if self.start.score is None:
             self.start = Candidate(self.start.weights, 0, score, tiles)
         best, before = self.best.score, self.start.score or score
-        is_best = best is None or (is_better(score, best) and self._may_be_kept(score, before))
+        is_best = best is None or is_better(score, best)
         if is_best:
             self.best = Candidate(copy_of_weights(self._network_of_now), self.step, score, tiles)
             self.validations_since_best = 0
@@ -344,10 +344,6 @@ class Trainer:
         model = self.model.copy()
         model.network.load_state_dict(weights)
         return model
-
-    def _may_be_kept(self, score: Score, before: Score | None) -> bool:
-        """Whether it is better than the starting model, and its value not lower in the least."""
-        return before is None or (score.value >= before.value and is_better(score, before))
 
     def _lower_the_plateau_rate(self) -> None:
         patience = max(1, (self.settings.patience or 6) // 2)
