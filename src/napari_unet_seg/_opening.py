@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,6 @@ def open_layers(
         It is no image, or cannot be opened like this; nothing was added.
     """
     import napari
-    from napari.layers import Layer
 
     viewer = viewer or napari.current_viewer()
     if viewer is None:
@@ -188,7 +187,14 @@ def open_layers(
         voxel_size_nm=found.voxel_size_nm if voxel_size_nm is None else voxel_size_nm,
         parts=parts or {},
     )
-    return [viewer.add_layer(Layer.create(*layer)) for layer in layers_for(request)]
+    return add_layers(viewer, layers_for(request))
+
+
+def add_layers(viewer: Any, found: Iterable[LayerData]) -> list[Any]:
+    """Add what `layers_for` made."""
+    from napari.layers import Layer
+
+    return [viewer.add_layer(Layer.create(*layer)) for layer in found]
 
 
 def opening_script(request: OpenRequest) -> str:

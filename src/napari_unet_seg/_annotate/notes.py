@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels, Layer
+from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_unet_seg._annotate.layer import (
@@ -18,7 +18,7 @@ from napari_unet_seg._annotate.layer import (
     regions_layer_of,
 )
 from napari_unet_seg._layers import METADATA, placement, read_image, unused_name
-from napari_unet_seg._opening import layers_again
+from napari_unet_seg._opening import add_layers, layers_again
 from napari_unet_seg.core._label_checks import by
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.saved_annotation import AnnotationNotes, ImageNotes, RegionNotes
@@ -189,7 +189,7 @@ def _opened_again(viewer: Any, image: ImageNotes) -> list[Any]:
         raise InputError(f"'{image.path}' is not there any more. Open it from where it is now.")
     if "reader" in image.opened:
         return _by_napari(lambda: viewer.open(image.path, plugin=image.opened["reader"]))
-    return [viewer.add_layer(Layer.create(*made)) for made in layers_again(Path(image.path), image.opened)]
+    return add_layers(viewer, layers_again(Path(image.path), image.opened))
 
 
 def _by_napari(open_it: Any) -> list[Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from napari.layers import Layer
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
 from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
@@ -15,6 +14,7 @@ from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 from napari_unet_seg._jobs import Job, Steps, sentence, start
 from napari_unet_seg._opening import (
     OpenRequest,
+    add_layers,
     bytes_in_words,
     in_words,
     layers_for,
@@ -221,7 +221,7 @@ class OpenDock(QWidget):
             row.show_request(request)
 
     def _add(self, found: list[LayerData]) -> None:
-        layers = [self._viewer.add_layer(Layer.create(*layer)) for layer in found]
+        layers = add_layers(self._viewer, found)
         self._done = f"Opened '{layers[0].name}'." if len(layers) == 1 else f"Opened as {len(layers)} layers."
         self.opened.emit(layers)
 
