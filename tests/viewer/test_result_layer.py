@@ -27,6 +27,7 @@ def result(viewer: ViewerModel, region: Any) -> ResultLayer:
     layer = viewer.layers["em"]
     found = result_layer(viewer, layer, read_image(layer), "model", region)
     found.show()
+    found.begin()
     return found
 
 
@@ -163,3 +164,13 @@ def test_what_a_person_paints_and_undoes_is_filled(viewer: ViewerModel) -> None:
     filled.layer.undo()
     filled.write((0, ALL, ALL), np.full((8, 8), 5, np.uint16), 5)
     assert (filled.layer.data[0] == 5).all()
+
+
+def test_strokes_after_the_end_are_not_remembered(viewer: ViewerModel) -> None:
+    filled = result(viewer, (0, ALL, ALL))
+    record = filled.layer.metadata["napari-unet-seg"]["result"]
+    filled.layer.paint((0, 2, 2), 7, refresh=False)
+    assert record.painted
+    filled.end()
+    filled.layer.paint((0, 5, 5), 7, refresh=False)
+    assert not record.painted

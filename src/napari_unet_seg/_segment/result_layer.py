@@ -23,11 +23,12 @@ class _Record:
     """What is known of a result layer; lives in its metadata, so that it is copied with it.
 
     `ids` says for every part that was filled, or is going to be, its smallest and largest id (0, 0: none).
-    `painted` holds what a person painted: where, and with which label.
+    `painted` holds what a person painted while something was filling it: where, and with which label.
     """
 
     is_touched: bool = False
     is_being_written: bool = False
+    n_filling: int = 0
     ids: dict[_Part, tuple[int, int]] = field(default_factory=dict)
     painted: list[tuple[Any, Any]] = field(default_factory=list)
 
@@ -54,7 +55,7 @@ def _note_paint(event: Any) -> None:
     """Remember a stroke, and draw it again where a piece of the result came in between."""
     _note_touch(event)
     record, data = _record_of(event.source), event.source.data
-    if record is not None:
+    if record is not None and record.n_filling:
         for atom in event.value:
             where, label = _where_and_what(atom)
             record.painted.append((where, label))
@@ -88,6 +89,7 @@ class ResultLayer:
     def __init__(self, layer: Any, record: _Record, hidden: Any = None) -> None:
         self.layer, self._record, self._hidden = layer, record, hidden
         self._claimed: set[_Part] = set()
+        self._is_filling = False
         self.is_written = False
 
     @classmethod
@@ -121,6 +123,20 @@ class ResultLayer:
         """Note that a new result is going to fill this region."""
         self._claimed = _parts(region, self.layer.data.shape)
         self._record.ids |= dict.fromkeys(self._claimed, (0, 0))
+
+    def begin(self) -> None:
+        """Keep what is painted from now on out of what is written, until the end."""
+        if not self._is_filling:
+            self._is_filling = True
+            self._record.n_filling += 1
+
+    def end(self) -> None:
+        """Write no more; strokes need not be remembered."""
+        if self._is_filling:
+            self._is_filling = False
+            self._record.n_filling -= 1
+            if not self._record.n_filling:
+                self._record.painted.clear()
 
     def write(self, index: Region, values: NDArray[Any], largest: int) -> None:
         """Put values, of which the largest is known, into a region, under what is painted, undrawn."""

@@ -166,11 +166,14 @@ class Segmentation(QObject):  # type: ignore[misc]
     def cancel(self) -> None:
         """Stop what runs, and do not listen to it any more."""
         self._generation += 1
+        self._end_filling()
         if self._job is not None and self._job.is_running:
             self._job.cancel()
 
     def _start(self, steps: Generator[Any, Any, Any], name: str, *, shows_errors: bool) -> Job:
         self._generation += 1
+        if self._result is not None:
+            self._result.begin()
         self._job = start(
             steps,
             name,
@@ -205,6 +208,7 @@ class Segmentation(QObject):  # type: ignore[misc]
     def _end(self, generation: int, job: Job) -> None:
         if generation != self._generation:
             return
+        self._end_filling()
         if isinstance(job.result, Prediction):
             self.prediction = job.result
         self._timer.stop()
@@ -249,6 +253,10 @@ class Segmentation(QObject):  # type: ignore[misc]
     def _show_layer(self) -> None:
         if self._result is not None and self.is_layer_there:
             self._result.show()
+
+    def _end_filling(self) -> None:
+        if self._result is not None:
+            self._result.end()
 
     def _refresh(self) -> None:
         self._timer.stop()
