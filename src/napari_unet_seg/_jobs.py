@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from napari.qt import get_qapp
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEventLoop, QObject, QThread, QTimer, Signal
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_unet_seg.core.errors import UNetSegError
 from napari_unet_seg.core.steps import STOP
@@ -232,7 +232,7 @@ def start(
     shows_errors
         Show an error as a notification of napari; False when the caller shows it.
     """
-    app = get_qapp()
+    app = QApplication.instance() or get_qapp()  # which looks through napari's icons, even when there is one
     job = Job(steps, description, on_step=on_step, on_end=on_end, shows_errors=shows_errors)
     job.moveToThread(app.thread())
     if window is not None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_unet_seg._layers import Index
+from napari_unet_seg._layers import Index, behind_proxy
 from napari_unet_seg.core.boxes import as_few, common, extent, relative
 
 Box: TypeAlias = tuple[slice, slice]
@@ -73,7 +73,7 @@ class LabelWatcher(QObject):  # type: ignore[misc]
 
     def __init__(self, layer: Any, viewer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._watch = _Watch.of(_behind_proxy(layer), _behind_proxy(viewer))
+        self._watch = _Watch.of(behind_proxy(layer), behind_proxy(viewer))
         self._watch.add(self)
         self._farewell: Any = partial(self._watch.release, id(self))
         self.destroyed.connect(self._farewell)
@@ -361,8 +361,3 @@ def _box_of(atom: Any) -> tuple[slice, ...]:
     if hasattr(atom, "slice_key"):
         return tuple(slice(int(part.start), int(part.stop)) for part in atom.slice_key)
     return tuple(slice(int(np.min(places)), int(np.max(places)) + 1) for places in atom[0])
-
-
-def _behind_proxy(thing: Any) -> Any:
-    """What is behind the proxy that napari hands to plugins."""
-    return getattr(thing, "__wrapped__", thing)

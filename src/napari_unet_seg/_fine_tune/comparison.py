@@ -11,12 +11,12 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_unet_seg._canvas import window_of
 from napari_unet_seg._current_view import AnnotatedImage, View, ViewLayer, visible
 from napari_unet_seg._fine_tune.live_preview import most_image_px, preview_request
 from napari_unet_seg._fine_tune.request import TrainingRequest, Tuned
 from napari_unet_seg._jobs import Job, start
 from napari_unet_seg._layers import METADATA, label_dtype, unused_name
-from napari_unet_seg._segment.segmenting import window_of
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.prediction import Prediction, prediction_steps
 from napari_unet_seg.core.steps import STOP

@@ -13,6 +13,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet_seg._annotate.layer import image_layer_of
+from napari_unet_seg._canvas import window_of
 from napari_unet_seg._current_view import AnnotatedImage
 from napari_unet_seg._fine_tune.comparison import Comparison
 from napari_unet_seg._fine_tune.live_preview import LivePreview
@@ -22,7 +23,6 @@ from napari_unet_seg._fine_tune.request import Painted, TrainingRequest, Tuned, 
 from napari_unet_seg._jobs import Job, Steps, start
 from napari_unet_seg._layers import behind_proxy
 from napari_unet_seg._recover.recovery import Recorder
-from napari_unet_seg._segment.segmenting import window_of
 from napari_unet_seg.core.atomic import write_atomically
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.model_store import NOT_IN_NAMES, SUFFIX, ModelInfo, list_models, saved_path

@@ -13,9 +13,9 @@ import numpy as np
 from napari import current_viewer
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
-from qtpy.QtWidgets import QWidget
 
 from napari_unet_seg._beat import BEAT_S, Beat
+from napari_unet_seg._canvas import drawn_later, guard_removals, window_of
 from napari_unet_seg._jobs import Job, start
 from napari_unet_seg._layers import (
     Index,
@@ -45,6 +45,8 @@ from napari_unet_seg.core.prediction import Prediction
 
 _LATEST_REFRESH_MS = round(2000 * BEAT_S)
 """When what was written last is drawn, though no step follows that would bring a new beat."""
+_SHOW_AFTER_MS = 30
+"""A new layer is drawn for the first time when the window has been drawn with it: each alone is a wait."""
 
 
 class Segmentation(QObject):  # type: ignore[misc]
@@ -75,6 +77,7 @@ class Segmentation(QObject):  # type: ignore[misc]
         self._timer.timeout.connect(self._refresh)
         self._show = QTimer(self)
         self._show.setSingleShot(True)
+        self._show.setInterval(_SHOW_AFTER_MS)
         self._show.timeout.connect(self._show_layer)
         self._beat = Beat()
         self._result: ResultLayer | None = None
@@ -244,11 +247,12 @@ class Segmentation(QObject):  # type: ignore[misc]
 
     def _find_layer(self) -> None:
         request = self.request
-        self._result = result_layer(
-            self.viewer, self.image_layer, request.image, request.info.name, request.region
-        )
+        with drawn_later(self.viewer):
+            self._result = result_layer(
+                self.viewer, self.image_layer, request.image, request.info.name, request.region
+            )
         self._id_offset = self._result.last_id_outside(request.region)
-        self._show.start(0)  # later: making a layer and drawing it the first time would be one long wait
+        self._show.start()
 
     def _show_layer(self) -> None:
         if self._result is not None and self.is_layer_there:
@@ -310,6 +314,7 @@ def segmentation_of(
         raise InputError(
             f"Layer '{layer.name}' is not in the viewer: give the one that holds it, viewer=...."
         )
+    guard_removals(viewer)
     return Segmentation(request_of(layer, model, settings, where, viewer.dims.point), layer, viewer)
 
 
@@ -320,9 +325,3 @@ def _moved_up(labels: NDArray[np.integer[Any]], offset: int, largest: int) -> ND
     moved: NDArray[np.integer[Any]] = labels.astype(label_dtype(largest + offset))
     np.add(moved, moved.dtype.type(offset), out=moved, where=moved > 0)
     return moved
-
-
-def window_of(viewer: Any) -> QWidget | None:
-    """The window of a viewer, None when it has none; its end is the end of the viewer's jobs."""
-    window = getattr(viewer, "window", None)
-    return getattr(window, "_qt_window", None)

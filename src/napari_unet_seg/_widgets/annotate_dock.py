@@ -24,6 +24,7 @@ from napari_unet_seg._annotate.layer import (
     new_annotation_layer,
 )
 from napari_unet_seg._annotate.weight_layer import WeightLayer
+from napari_unet_seg._canvas import guard_removals
 from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
 from napari_unet_seg._open_docks import raised_dock
 from napari_unet_seg._recover.recovery import Restored
@@ -59,6 +60,7 @@ class AnnotateDock(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = behind_proxy(napari_viewer)
+        guard_removals(napari_viewer)
         self._image: LayerImage | None = None
         self.annotating: Annotating | None = None
         self._map: WeightLayer | None = None

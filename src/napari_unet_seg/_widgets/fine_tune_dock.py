@@ -16,6 +16,7 @@ from qtpy.QtGui import QColor, QGuiApplication, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet_seg._annotate.layer import coding_of
+from napari_unet_seg._canvas import guard_removals
 from napari_unet_seg._jobs import Job, sentence, start
 from napari_unet_seg._open_docks import found_dock
 from napari_unet_seg._recover.recovery import recorder_of
@@ -58,6 +59,7 @@ class FineTuneDock(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
+        guard_removals(napari_viewer)
         self._job: Job | None = None
         self._warming: Job | None = None
         self._readiness: Readiness | None = None

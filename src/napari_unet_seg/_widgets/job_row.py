@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from napari.utils import progress
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QHBoxLayout,
@@ -23,8 +25,8 @@ from napari_unet_seg._beat import Beat
 from napari_unet_seg._jobs import Job
 from napari_unet_seg._widgets.message import wrapped_label
 
-_ACTIVITY_AFTER_S = 3.0
-"""Shorter jobs do not appear in napari's activity bar: making an entry there holds the window up."""
+_ACTIVITY_AFTER_S, _ACTIVITY_EVERY_S = 3.0, 1.0
+"""When a job appears in napari's activity bar, and how often it moves: each time holds the window up."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ class JobRow(QWidget):
         self._job: Job | None = None
         self._describe: Callable[[Any], Progress | None] | None = None
         self._activity: progress | None = None
+        # In a turn of its own: napari processes events with each update, so that in the middle of a step
+        # the person's next click would have to wait for all that the step still draws.
+        self._activity_turn = QTimer(self)
+        self._activity_turn.setSingleShot(True)
+        self._activity_turn.timeout.connect(self._show_activity)
         self._beat = Beat()
         self._lay_out()
         self._set_running(is_running=False)
@@ -111,6 +118,7 @@ class JobRow(QWidget):
         self.leave()
         self._job, self._describe = job, describe
         self._pace, self._started_s = Pace(), time.monotonic()
+        self._activity_shown_s = -math.inf
         self._latest = Progress("Getting ready…", 0, 0)
         job.stepped.connect(self._take)
         job.finished.connect(self._end)
@@ -147,8 +155,10 @@ class JobRow(QWidget):
         self.bar.setValue(latest.done)
         self.bar.setUpdatesEnabled(True)
         self.text.setText(" · ".join(filter(None, self._parts(latest, now_s))))
-        if latest.total and now_s - self._started_s > _ACTIVITY_AFTER_S:
-            self._show_activity(latest)
+        if latest.total and not self._activity_turn.isActive():
+            first_s = self._started_s + _ACTIVITY_AFTER_S
+            next_s = max(first_s, self._activity_shown_s + _ACTIVITY_EVERY_S)
+            self._activity_turn.start(round(max(0, next_s - now_s) * 1000))
 
     def _parts(self, latest: Progress, now_s: float) -> list[str]:
         left_s = latest.seconds_left
@@ -158,13 +168,20 @@ class JobRow(QWidget):
         left = "" if left_s is None else f"{clock(left_s)} left"
         return ["Paused" if is_paused else "", latest.what, left, latest.beside]
 
-    def _show_activity(self, latest: Progress) -> None:
-        """In napari's list of what goes on, too; it processes events, so steps may arrive meanwhile."""
-        if self._activity is None and self._job is not None:
-            self._activity = progress(total=latest.total, desc=self._job.description)
+    def _show_activity(self) -> None:
+        """In napari's list of what goes on, too; it processes events: the job may end meanwhile."""
+        job = self._job
+        if job is None:
+            return
+        self._activity_shown_s = time.monotonic()
+        if self._activity is None:
+            activity = progress(total=self._latest.total, desc=job.description)
+            if self._job is not job:
+                activity.close()
+                return
+            self._activity = activity
             hold_wheels()
-        if self._activity is not None:
-            self._activity.update(latest.done - self._activity.n)
+        self._activity.update(self._latest.done - self._activity.n)
 
     def _cancel(self) -> None:
         if self._job is not None:
@@ -185,6 +202,7 @@ class JobRow(QWidget):
 
     def _end(self) -> None:
         self._job = self._describe = None
+        self._activity_turn.stop()
         if self._activity is not None:
             self._activity.close()
             self._activity = None

@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
 from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_unet_seg._canvas import guard_removals
 from napari_unet_seg._jobs import Job, Steps, sentence, start
 from napari_unet_seg._opening import (
     OpenRequest,
@@ -50,6 +51,7 @@ class OpenDock(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
+        guard_removals(napari_viewer)
         self._info: ImageInfo | None = None
         self._job: Job | None = None
         self._done = ""

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QPushButton, Q
 
 from napari_unet_seg import _layers
 from napari_unet_seg._annotate.correcting import correct
+from napari_unet_seg._canvas import guard_removals
 from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._jobs import Job, sentence, start
 from napari_unet_seg._layers import LayerImage, Where
@@ -51,6 +52,7 @@ class SegmentDock(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
+        guard_removals(napari_viewer)
         self._image: LayerImage | None = None
         self._has_model = False
         self._seconds_per_px: float | None = None
