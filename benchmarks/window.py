@@ -2,7 +2,8 @@
 
 A precise timer ticks every 10 ms in the window's own event loop while a canvas of 1024² is redrawn several
 times a second; a gap is the time between two ticks. Stretches without and with the job take turns: 5 × 1024²
-pixels from the Segment dock, over and over, each time from the click into a new layer.
+pixels from the Segment dock, over and over, each time from the click into a new layer. Nobody clicks on a
+button that is not drawn as ready yet: a click comes 100 ms or more after the end of the run before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from napari_unet_seg._demo import open_window
 
 STRETCH_S, N_STRETCHES = 30, 3
 N_CANCELS = 5
+LOOK_MS, CLICK_AFTER_MS = 20, 100
 MODEL = "em-boundaries"
 
 
@@ -30,16 +32,21 @@ class Bench:
         self.dock.where.choose("stack")
         self.watch = Watch(self.viewer)
         wait_until(lambda: self.dock.button.isEnabled() and "Runs on" in self.dock.why.text())
-        self.n_runs = 0
+        self.n_runs, self._n_ready = 0, 0
 
     def watch_while_segmenting(self, ticks: Ticks, seconds: float) -> None:
         """The same while the dock segments; it starts again whenever it is done."""
         again = QTimer()
-        again.timeout.connect(self._segment_again)
-        again.start(20)
+        again.timeout.connect(self._segment_when_ready)
+        again.start(LOOK_MS)
         self.watch.watch(ticks, seconds)
         again.stop()
         self.cancel()
+
+    def _segment_when_ready(self) -> None:
+        self._n_ready = self._n_ready + 1 if self.dock.button.isEnabled() else 0
+        if self._n_ready * LOOK_MS > CLICK_AFTER_MS:
+            self._segment_again()
 
     def _segment_again(self) -> None:
         if self.dock.button.isEnabled():

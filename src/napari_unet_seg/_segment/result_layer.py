@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
+from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_unet_seg._layers import METADATA, Index, LayerImage, Region, label_dtype, placement
@@ -118,6 +119,7 @@ class ResultLayer:
         if self._hidden is not None:
             self._hidden.visible = False
         self.layer.visible = True
+        _show_tools(self.layer, are_visible=True)
 
     def claim(self, region: Region) -> None:
         """Note that a new result is going to fill this region."""
@@ -222,10 +224,18 @@ def result_layer(
     if result is None or not result.is_free_for(image.label_shape, region):
         hidden = latest if latest is not None and latest.visible else None
         where = placement(image_layer, image.axes.replace("S", ""), image.label_axes)
-        layer = viewer.add_labels(_empty_labels(image), name=name, visible=False, **where)
-        result = ResultLayer.new(layer, hidden)
+        layer = Labels(_empty_labels(image), name=name, visible=False, **where)
+        _show_tools(layer, are_visible=False)
+        result = ResultLayer.new(viewer.add_layer(layer), hidden)
     result.claim(region)
     return result
+
+
+def _show_tools(layer: Any, *, are_visible: bool) -> None:
+    """Show what napari draws around its brush and polygon; making it costs as much as the layer itself."""
+    overlays = getattr(layer, "_overlays", {})  # no public way leads there
+    for name in {"polygon", "brush_stroke"} & set(overlays):
+        overlays[name].visible = are_visible
 
 
 def _empty_labels(image: LayerImage) -> NDArray[np.uint16]:
