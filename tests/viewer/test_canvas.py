@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QOpenGLContext
 
-from napari_unet_seg._canvas import guard_removals
+from napari_unet_seg._canvas import drawn_later, guard_removals
 
 
 @pytest.fixture
@@ -48,3 +49,23 @@ def test_guarding_twice_listens_once(viewer: Any) -> None:
     n_listeners = len(viewer.layers.events.removing.callbacks)
     guard_removals(viewer)
     assert len(viewer.layers.events.removing.callbacks) == n_listeners
+
+
+def test_a_window_is_drawn_again_after_what_must_not_be_interrupted(viewer: Any, qtbot: QtBot) -> None:
+    window = viewer.window._qt_window
+
+    def fail() -> None:
+        with drawn_later(viewer):
+            with drawn_later(viewer):
+                pass
+            assert not window.updatesEnabled()
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fail()
+    qtbot.waitUntil(window.updatesEnabled, timeout=2000)
+
+
+def test_a_viewer_without_a_window_needs_no_turn(viewer: Any) -> None:
+    with drawn_later(ViewerModel()):
+        assert viewer.window._qt_window.updatesEnabled()

@@ -48,6 +48,15 @@ def test_running_again_at_the_same_place_adds_a_numbered_layer_and_hides_the_old
     assert [one.layer.visible for one in (first, second, third)] == [False, False, True]
 
 
+def test_its_brush_is_drawn_from_the_moment_it_is_shown(viewer: ViewerModel) -> None:
+    layer = viewer.layers["em"]
+    made = result_layer(viewer, layer, read_image(layer), "model", (0, ALL, ALL))
+    tools = [made.layer._overlays[name] for name in ("polygon", "brush_stroke")]
+    assert not any(tool.visible for tool in tools)
+    made.show()
+    assert all(tool.visible for tool in tools)
+
+
 def test_rectangles_beside_each_other_share_a_layer(viewer: ViewerModel) -> None:
     first = result(viewer, (0, slice(0, 4), slice(0, 4)))
     assert result(viewer, (0, slice(4, 8), slice(0, 4))).layer is first.layer
