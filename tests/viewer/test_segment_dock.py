@@ -14,6 +14,7 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPushButton, QWidget
 from tests.viewer.conftest import add_stack
 
+from napari_unet_seg._jobs import Job
 from napari_unet_seg._layers import LayerImage
 from napari_unet_seg._widgets.preferences import remember
 from napari_unet_seg._widgets.segment_dock import SegmentDock
@@ -207,11 +208,15 @@ def test_cancel_answers_and_the_dock_works_again(qtbot: QtBot, viewer: Any, dock
 
 
 def test_cancel_before_the_first_tile_keeps_the_result_before(
-    qtbot: QtBot, viewer: Any, dock: SegmentDock
+    qtbot: QtBot, viewer: Any, dock: SegmentDock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segment(qtbot, dock)
+    begun = []
+    begin = Job.begin
+    monkeypatch.setattr(Job, "begin", lambda job: begun.append(job))
     click(qtbot, dock.button)
     click(qtbot, dock.progress.cancel)
+    begin(*begun)
     qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
     assert dock.progress.text.text() == "Stopped; nothing was kept."
     assert [layer.name for layer in viewer.layers] == ["em", LABELS]

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import napari
 from napari.layers import Image, Labels
-from qtpy.QtCore import QEvent
-from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox
 
 from napari_unet_seg._annotate.annotating import Annotating, advice
 from napari_unet_seg._annotate.correcting import correct
@@ -24,7 +22,6 @@ from napari_unet_seg._annotate.layer import (
     new_annotation_layer,
 )
 from napari_unet_seg._annotate.weight_layer import WeightLayer
-from napari_unet_seg._canvas import guard_removals
 from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
 from napari_unet_seg._open_docks import raised_dock
 from napari_unet_seg._recover.recovery import Restored
@@ -33,11 +30,11 @@ from napari_unet_seg._widgets.annotate_rows import CodingRow, LayersRow, Problem
 from napari_unet_seg._widgets.annotate_tools import CHECK_KEY, MAP_KEY, TOOLS, Keys, ToolRow
 from napari_unet_seg._widgets.annotate_unsure import UnsureRow
 from napari_unet_seg._widgets.annotate_weights import WeightRow
+from napari_unet_seg._widgets.dock import COPIED, Dock, big_button, copy_script, script_button
 from napari_unet_seg._widgets.folded import Folded
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.recovery_row import ProjectRow, RecoveryRow
-from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
 from napari_unet_seg.core.errors import InputError, UNetSegError
 
 if TYPE_CHECKING:
@@ -48,7 +45,7 @@ _BRUSH_SHARE = 1 / 60
 _SMALLEST_BRUSH_PX, _LARGEST_BRUSH_PX = 3, 40
 
 
-class AnnotateDock(QWidget):
+class AnnotateDock(Dock):
     """Annotate an image layer.
 
     Parameters
@@ -58,9 +55,7 @@ class AnnotateDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._viewer = behind_proxy(napari_viewer)
-        guard_removals(napari_viewer)
+        super().__init__(behind_proxy(napari_viewer))
         self._image: LayerImage | None = None
         self.annotating: Annotating | None = None
         self._map: WeightLayer | None = None
@@ -89,41 +84,35 @@ class AnnotateDock(QWidget):
         self.veil = QCheckBox("veil over what does not count")
         self.veil.setToolTip("Darken everything that is not annotated, so that you see what counts.")
         self.weights = WeightRow()
-        self.button = QPushButton("Fine-tune with this…")
-        self.button.setMinimumHeight(36)
-        self.button.setToolTip("Open the Fine-tune dock with this annotation chosen.")
-        self.script_button = QPushButton("Copy as script")
-        self.script_button.setToolTip("Copy lines of Python to the clipboard that read this annotation.")
+        self.button = big_button(
+            "Fine-tune with this…", "Open the Fine-tune dock with this annotation chosen."
+        )
+        self.script_button = script_button("read this annotation")
         self.more = Folded()
         self.project = ProjectRow(self._viewer)
         self.more.form.addRow("Save to", self.project)
 
     def _lay_out(self) -> None:
-        content = QWidget()
-        column = QVBoxLayout(content)
-        for widget in (
-            self.recovery,
-            self.layers,
-            self.coding,
-            self.tools,
-            self.unsure,
-            self.why,
-            self.question,
-            self.counted,
-            self.advice,
-            self.problems,
-            self.message,
-            self.veil,
-            self.weights,
-            self.button,
-            self.script_button,
-            self.more,
-        ):
-            column.addWidget(widget)
-        column.addStretch(1)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(VerticalScroll(content))
+        self._fill(
+            (
+                self.recovery,
+                self.layers,
+                self.coding,
+                self.tools,
+                self.unsure,
+                self.why,
+                self.question,
+                self.counted,
+                self.advice,
+                self.problems,
+                self.message,
+                self.veil,
+                self.weights,
+                self.button,
+                self.script_button,
+                self.more,
+            )
+        )
 
     def _connect(self) -> None:
         self.recovery.restored.connect(self._take_restored)
@@ -539,10 +528,10 @@ class AnnotateDock(QWidget):
         if self.annotating is None:
             return
         live = self.annotating.live
-        QGuiApplication.clipboard().setText(
+        copy_script(
             annotation_script(self.layers.image_layer, live.layer, live.regions, self.weights.settings)
         )
-        self.message.show_note("The script is on the clipboard: paste it into napari's console.")
+        self.message.show_note(COPIED)
 
     # Remembering, leaving
 
@@ -554,13 +543,8 @@ class AnnotateDock(QWidget):
     def _remember(self) -> None:
         remember("annotate", veil=self.veil.isChecked(), weight_map=self.weights.shown.isChecked())
 
-    def event(self, event: QEvent) -> bool:
-        """When the dock is taken out of its window, its keys, veil and map go with it; the layer stays."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._stop()
-        return bool(super().event(event))
-
     def _stop(self) -> None:
+        """Keys, veil and map go with the dock; the layer stays."""
         self._is_stopped = True
         self._keys.release()
         self._viewer.layers.selection.events.active.disconnect(self._follow_active)

@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Any
 import napari
 from napari.layers import Labels
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QColor, QGuiApplication, QShowEvent
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtGui import QColor, QShowEvent
+from qtpy.QtWidgets import QCheckBox
 
 from napari_unet_seg._annotate.layer import coding_of
-from napari_unet_seg._canvas import guard_removals
 from napari_unet_seg._jobs import Job, sentence, start
 from napari_unet_seg._open_docks import found_dock
 from napari_unet_seg._recover.recovery import recorder_of
+from napari_unet_seg._widgets.dock import (
+    COPIED,
+    Dock,
+    big_button,
+    copy_script,
+    labelled_rows,
+    script_button,
+)
 from napari_unet_seg._widgets.fine_tune_curves import Curves
 from napari_unet_seg._widgets.fine_tune_more import FineTuneMore
 from napari_unet_seg._widgets.fine_tune_result import ResultPanel
@@ -29,7 +36,6 @@ from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.recovery_row import ProjectRow
 from napari_unet_seg._widgets.segment_rows import ModelRow
-from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
 from napari_unet_seg.core.errors import InputError, UNetSegError
 
 if TYPE_CHECKING:
@@ -47,7 +53,7 @@ QUICK_S = 60.0
 """What "about a minute" comes to on any machine."""
 
 
-class FineTuneDock(QWidget):
+class FineTuneDock(Dock):
     """Fine-tune a model on annotation layers.
 
     Parameters
@@ -57,9 +63,7 @@ class FineTuneDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        guard_removals(napari_viewer)
+        super().__init__(napari_viewer)
         self._job: Job | None = None
         self._warming: Job | None = None
         self._readiness: Readiness | None = None
@@ -81,9 +85,9 @@ class FineTuneDock(QWidget):
         self.more = FineTuneMore()
         self.project = ProjectRow(self._viewer)
         self.more.form.addRow("Save to", self.project)
-        self.button = QPushButton("Fine-tune")
-        self.button.setMinimumHeight(36)
-        self.button.setToolTip("Let the model learn from what you painted; you can go on painting meanwhile.")
+        self.button = big_button(
+            "Fine-tune", "Let the model learn from what you painted; you can go on painting meanwhile."
+        )
         self.why = wrapped_label()
         self.curves = Curves()
         self.progress = JobRow("Stop, keep best", "Stop now and keep the best model so far.", can_pause=True)
@@ -92,30 +96,16 @@ class FineTuneDock(QWidget):
         self.preview.setChecked(True)
         self.message = Message()
         self.result = ResultPanel()
-        self.script_button = QPushButton("Copy as script")
-        self.script_button.setToolTip("Copy lines of Python to the clipboard that do the same again.")
+        self.script_button = script_button("do the same again")
         self._looking = QTimer(self)
         self._looking.setSingleShot(True)
         self._looking.setInterval(_LOOK_AFTER_MS)
 
     def _lay_out(self) -> None:
-        form = QFormLayout()
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setLabelAlignment(Qt.AlignmentFlag.AlignTop)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("From", self.model)
-        form.addRow("With", self.annotations)
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.addLayout(form)
-        for widget in (self.preset, self.more, self.button, self.why, self.curves, self.progress):
-            column.addWidget(widget)
-        for widget in (self.preview, self.message, self.result, self.script_button):
-            column.addWidget(widget)
-        column.addStretch(1)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(VerticalScroll(content))
+        rows = labelled_rows((("From", self.model), ("With", self.annotations)))
+        above = (self.preset, self.more, self.button, self.why, self.curves, self.progress)
+        below = (self.preview, self.message, self.result, self.script_button)
+        self._fill((rows, *above, *below))
 
     def _connect(self) -> None:
         self.model.changed.connect(self._take_layers)
@@ -366,11 +356,11 @@ class FineTuneDock(QWidget):
 
     def _copy_script(self) -> None:
         try:
-            QGuiApplication.clipboard().setText(self.script())
+            copy_script(self.script())
         except UNetSegError as error:
             self.message.show_error(str(error))
             return
-        self.progress.say("The script is on the clipboard: paste it into napari's console.")
+        self.progress.say(COPIED)
 
     # Getting ready, remembering, leaving
 
@@ -420,12 +410,6 @@ class FineTuneDock(QWidget):
         """Take over what was chosen in the Segment dock meanwhile."""
         super().showEvent(event)
         self._take_scale()
-
-    def event(self, event: QEvent) -> bool:
-        """Stop what runs when the dock is taken out of its window: nothing could stop it any more."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._stop()
-        return bool(super().event(event))
 
     def _stop(self) -> None:
         if self._warming is not None:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
-from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 
-from napari_unet_seg._canvas import guard_removals
 from napari_unet_seg._jobs import Job, Steps, sentence, start
 from napari_unet_seg._opening import (
     OpenRequest,
@@ -23,6 +21,7 @@ from napari_unet_seg._opening import (
     request_as_found,
 )
 from napari_unet_seg._reader import LayerData
+from napari_unet_seg._widgets.dock import COPIED, Dock, big_button, copy_script, labelled_rows, script_button
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.open_rows import AxesRow, ChannelBox, PartRow, PathRow, VoxelRow
 from napari_unet_seg.core.errors import InputError, UNetSegError
@@ -32,7 +31,7 @@ LOOK_AFTER_MS = 300
 """Pause in typing after which the path is looked at."""
 
 
-class OpenDock(QWidget):
+class OpenDock(Dock):
     """Open a file or a folder of sections.
 
     Parameters
@@ -49,9 +48,7 @@ class OpenDock(QWidget):
     opened = Signal(list)
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        guard_removals(napari_viewer)
+        super().__init__(napari_viewer)
         self._info: ImageInfo | None = None
         self._job: Job | None = None
         self._done = ""
@@ -71,34 +68,25 @@ class OpenDock(QWidget):
         self.amount = wrapped_label()
 
     def _make_button(self) -> None:
-        self.open_button = QPushButton("Open")
-        self.open_button.setMinimumHeight(36)
-        self.open_button.setToolTip("Add what was chosen to the viewer; pixels are read when they are shown.")
-        self.script_button = QPushButton("Copy as script")
-        self.script_button.setToolTip("Copy lines of Python to the clipboard that open the same.")
+        self.open_button = big_button(
+            "Open", "Add what was chosen to the viewer; pixels are read when they are shown."
+        )
+        self.script_button = script_button("open the same")
         self.message = Message()
 
     def _lay_out(self) -> None:
-        self.form = QFormLayout()
-        self.form.setContentsMargins(0, 0, 0, 0)
-        self.form.setLabelAlignment(Qt.AlignmentFlag.AlignTop)
-        self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for label, field in (
-            ("Image", self.path),
-            ("Found", self.found),
-            ("Axes", self.axes),
-            ("Channel", self.channel),
-            ("Voxel", self.voxel),
-            ("Part", self.part),
-            ("Opens", self.amount),
-        ):
-            self.form.addRow(label, field)
-        column = QVBoxLayout(self)
-        column.addLayout(self.form)
-        column.addWidget(self.open_button)
-        column.addWidget(self.message)
-        column.addWidget(self.script_button)
-        column.addStretch(1)
+        self.form = labelled_rows(
+            (
+                ("Image", self.path),
+                ("Found", self.found),
+                ("Axes", self.axes),
+                ("Channel", self.channel),
+                ("Voxel", self.voxel),
+                ("Part", self.part),
+                ("Opens", self.amount),
+            )
+        )
+        self._fill((self.form, self.open_button, self.message, self.script_button))
 
     def _connect(self) -> None:
         self.setAcceptDrops(True)
@@ -228,8 +216,8 @@ class OpenDock(QWidget):
         self.opened.emit(layers)
 
     def _copy_script(self) -> None:
-        QGuiApplication.clipboard().setText(self.script())
-        self._done = "The script is on the clipboard: paste it into napari's console."
+        copy_script(self.script())
+        self._done = COPIED
         self._show_state()
 
     def _show_state(self) -> None:

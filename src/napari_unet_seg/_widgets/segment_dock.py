@@ -8,23 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import napari
 from napari.layers import Image
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout
 
 from napari_unet_seg import _layers
 from napari_unet_seg._annotate.correcting import correct
-from napari_unet_seg._canvas import guard_removals
 from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._jobs import Job, sentence, start
 from napari_unet_seg._layers import LayerImage, Where
+from napari_unet_seg._widgets.dock import (
+    COPIED,
+    Dock,
+    big_button,
+    copy_script,
+    labelled_rows,
+    script_button,
+    small_button,
+)
 from napari_unet_seg._widgets.job_row import JobRow, Progress
 from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.more_section import MoreSection
 from napari_unet_seg._widgets.object_panel import ObjectPanel
 from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.segment_rows import ImageRow, ModelRow, ScaleRow, WhereRow
-from napari_unet_seg._widgets.vertical_scroll import VerticalScroll
 from napari_unet_seg.core.errors import InputError, SettingError, UNetSegError
 
 if TYPE_CHECKING:
@@ -40,7 +46,7 @@ _LONG_MS = 500
 """A relabelling that takes longer than this gets its own row."""
 
 
-class SegmentDock(QWidget):
+class SegmentDock(Dock):
     """Segment an image layer.
 
     Parameters
@@ -50,9 +56,7 @@ class SegmentDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        guard_removals(napari_viewer)
+        super().__init__(napari_viewer)
         self._image: LayerImage | None = None
         self._has_model = False
         self._seconds_per_px: float | None = None
@@ -72,51 +76,40 @@ class SegmentDock(QWidget):
         self.model = ModelRow()
         self.scale = ScaleRow()
         self.where = WhereRow()
-        self.button = QPushButton("Segment")
-        self.button.setMinimumHeight(36)
-        self.button.setToolTip("Find the objects with the model; the result appears as a labels layer.")
+        self.button = big_button(
+            "Segment", "Find the objects with the model; the result appears as a labels layer."
+        )
         self.why = wrapped_label()
         self.progress = JobRow()
         self.message = Message()
         self.objects = ObjectPanel()
-        self.correct_button = QPushButton("Correct these…")
-        self.correct_button.setToolTip("Open the Annotate dock with a copy of these objects to correct.")
-        self.table_button = QPushButton("Save table")
-        self.table_button.setToolTip("Measure every object and save the table as a CSV file.")
-        self.script_button = QPushButton("Copy as script")
-        self.script_button.setToolTip("Copy lines of Python to the clipboard that do the same again.")
+        self.correct_button = small_button(
+            "Correct these…", "Open the Annotate dock with a copy of these objects to correct."
+        )
+        self.table_button = small_button(
+            "Save table", "Measure every object and save the table as a CSV file."
+        )
+        self.script_button = script_button("do the same again")
         self.more = MoreSection()
         self._settling = QTimer(self)
         self._settling.setSingleShot(True)
         self._settling.setInterval(RELABEL_AFTER_MS)
 
     def _lay_out(self) -> None:
-        form = QFormLayout()
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setLabelAlignment(Qt.AlignmentFlag.AlignTop)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for label, field in (
-            ("Image", self.image),
-            ("Model", self.model),
-            ("Scale", self.scale),
-            ("Where", self.where),
-        ):
-            form.addRow(label, field)
+        rows = labelled_rows(
+            (
+                ("Image", self.image),
+                ("Model", self.model),
+                ("Scale", self.scale),
+                ("Where", self.where),
+            )
+        )
         buttons = QHBoxLayout()
         buttons.addWidget(self.correct_button)
         buttons.addWidget(self.table_button)
         buttons.addWidget(self.script_button)
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.addLayout(form)
-        for widget in (self.button, self.why, self.progress, self.message, self.objects):
-            column.addWidget(widget)
-        column.addLayout(buttons)
-        column.addWidget(self.more)
-        column.addStretch(1)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(VerticalScroll(content))
+        below = (self.button, self.why, self.progress, self.message, self.objects, buttons, self.more)
+        self._fill((rows, *below))
 
     def _connect(self) -> None:
         self.image.changed.connect(self._take_layer)
@@ -462,11 +455,11 @@ class SegmentDock(QWidget):
 
     def _copy_script(self) -> None:
         try:
-            QGuiApplication.clipboard().setText(self.script())
+            copy_script(self.script())
         except UNetSegError as error:
             self.message.show_error(str(error))
             return
-        self.progress.say("The script is on the clipboard: paste it into napari's console.")
+        self.progress.say(COPIED)
 
     # Getting ready, remembering, leaving
 
@@ -507,12 +500,6 @@ class SegmentDock(QWidget):
             where=self.where.place,
             device=self.more.chosen_device,
         )
-
-    def event(self, event: QEvent) -> bool:
-        """Stop what runs when the dock is taken out of its window: nothing could cancel it any more."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._stop()
-        return bool(super().event(event))
 
     def _stop(self) -> None:
         for job in (self._job, self._warming):
