@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.viewer.conftest import add_stack
 
 from napari_unet_seg._jobs import Job
 from napari_unet_seg._layers import LayerImage
+from napari_unet_seg._segment import segmenting
 from napari_unet_seg._widgets.preferences import remember
 from napari_unet_seg._widgets.segment_dock import SegmentDock
 from napari_unet_seg._widgets.segment_rows import WhereRow, nearest_model
@@ -23,6 +25,7 @@ from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model, load_model, new_model
 from napari_unet_seg.core.objects import ObjectSettings
+from napari_unet_seg.core.steps import STOP
 
 LABELS = "em › bright › labels"
 LONG_MS = 60_000
@@ -223,6 +226,26 @@ def test_cancel_before_the_first_tile_keeps_the_result_before(
     assert viewer.layers[LABELS].visible
     assert dock.refinement is not None
     assert dock.refinement.n_objects == 2
+
+
+def test_settings_that_are_stopped_half_way_say_so(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment(qtbot, dock)
+
+    def endless(*_: Any) -> Any:
+        while (yield) is not STOP:
+            time.sleep(0.01)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segmenting, "relabel_steps", endless)
+        dock.objects.certainty.setValue(0.6)
+        qtbot.waitUntil(lambda: not dock.progress.cancel.isHidden(), timeout=LONG_MS)
+        click(qtbot, dock.progress.cancel)
+        qtbot.waitUntil(lambda: dock.is_settled, timeout=LONG_MS)
+    assert dock.message.sentence.text().startswith("Stopped half way")
+    dock.objects.certainty.setValue(0.55)
+    qtbot.waitUntil(lambda: dock.message.isHidden() and dock.is_settled, timeout=LONG_MS)
 
 
 def test_an_error_is_a_sentence_with_details_to_copy_and_the_dock_works_again(

@@ -23,11 +23,14 @@ class Refinement(QObject):
         Qt signal, when all have followed the settings.
     failed
         Qt signal with the job that failed.
+    stopped
+        Qt signal, when a person stopped it half way.
     """
 
     started = Signal(object)
     finished = Signal()
     failed = Signal(object)
+    stopped = Signal()
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
@@ -91,5 +94,10 @@ class Refinement(QObject):
         if job.error is not None:
             self._is_running = False
             self.failed.emit(job)
+            return
+        if job.is_cancelled:
+            self._is_running = False
+            self._waiting.clear()
+            self.stopped.emit()
             return
         self._next(generation, settings)

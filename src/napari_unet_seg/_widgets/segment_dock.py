@@ -58,7 +58,7 @@ class SegmentDock(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._image: LayerImage | None = None
-        self._has_model = False
+        self._has_model = self._is_half_way = False
         self._seconds_per_px: float | None = None
         self._job: Job | None = None
         self._warming: Job | None = None
@@ -349,6 +349,7 @@ class SegmentDock(Dock):
             self.refinement.started.connect(self._note_relabelling)
             self.refinement.finished.connect(self._show_count)
             self.refinement.failed.connect(self._show_failure)
+            self.refinement.stopped.connect(self._show_half_way)
         self.refinement.add(segmentation)
         self._seconds_per_px = segmentation.seconds_per_px
         self.where.describe(self._image, self._seconds_per_px)
@@ -365,6 +366,9 @@ class SegmentDock(Dock):
 
     def _relabel(self) -> None:
         if self.refinement is not None and self._job is None:
+            if self._is_half_way:
+                self.message.clear()
+            self._is_half_way = False
             self.refinement.apply(self.objects.settings)
 
     def _note_relabelling(self, job: Job) -> None:
@@ -380,6 +384,14 @@ class SegmentDock(Dock):
     def _show_failure(self, job: Job) -> None:
         if job.error is not None:
             self.message.show_error(sentence(job.error), job.details)
+
+    def _show_half_way(self) -> None:
+        self._show_count()
+        self._is_half_way = True
+        self.message.show_note(
+            "Stopped half way: some planes follow the new settings, the others still the old ones. Change a "
+            "setting to do all of them."
+        )
 
     def _show_count(self) -> None:
         segmentation = None if self.refinement is None else self.refinement.latest
