@@ -26,6 +26,7 @@ CUT_LEVEL = 2e-4  # of w0: what is smaller is written as 0, in a box and in a wh
 W_C_LEVEL = 5e-4  # of w0: by how much a class weight may be off before the map is rewritten
 MAX_SIGMA_PX = 1000.0
 PIXELS_AT_ONCE = 1 << 19  # a plane is worked on in strips of about so many pixels
+_CACHED_PX = 1 << 16  # of which class, border and weight stay in a core's cache
 
 Box = tuple[slice, ...]
 
@@ -191,9 +192,19 @@ class WeightParts:
     def weights(self, settings: WeightSettings, counts: ClassCounts) -> NDArray[np.float32]:
         """The weight map in the box, given the counts of the whole annotation."""
         of_class = np.array([*counts.weights(settings), 0], np.float32)
-        weights: NDArray[np.float32] = of_class.take(self.classes, mode="clip")  # twice as fast as indexing
-        weights += self.border
+        weights = np.empty_like(self.border)
+        for part in _row_blocks(weights.shape):
+            values = of_class.take(self.classes[part], mode="clip")  # twice as fast as indexing
+            np.add(values, self.border[part], out=weights[part])
         return weights
+
+
+def _row_blocks(shape: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:
+    """Rows of planes, as many at once as stay in a core's cache: twice as fast as all of them."""
+    n_rows = max(1, _CACHED_PX // max(1, shape[-1]))
+    for outer in np.ndindex(*shape[:-2]):
+        for start in range(0, shape[-2], n_rows):
+            yield (*outer, slice(start, start + n_rows))
 
 
 def weight_parts(
