@@ -54,8 +54,8 @@ def _make_current(event: Any) -> None:
     """Make the canvas current that shows the layers of this event."""
     for window in QApplication.topLevelWidgets():
         qt_viewer = getattr(window, "_qt_viewer", None)
-        if qt_viewer is not None and qt_viewer.viewer.layers is event.source:
-            with contextlib.suppress(
-                AttributeError, RuntimeError
-            ):  # another napari, or a window being closed
-                qt_viewer.canvas.native.makeCurrent()
+        if qt_viewer is None or qt_viewer.viewer.layers is not event.source:
+            continue
+        # Another version of napari may not have these, and a closing window no canvas any more.
+        with contextlib.suppress(AttributeError, RuntimeError):
+            qt_viewer.canvas.native.makeCurrent()
