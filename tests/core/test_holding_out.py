@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.core.training_cases import QUICK, TINY, discs, scribbled, sending
 
 from napari_unet_seg.core import _training_planes, training, training_data
 from napari_unet_seg.core._engine import InferenceNetwork
+from napari_unet_seg.core._holding_out import ENOUGH_OBJECTS, LEAST_PART
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.batches import BatchSource
@@ -80,6 +82,14 @@ def test_of_scribbles_some_are_left_out_both_of_objects_and_of_background() -> N
     assert (true > 0).any()
     assert (true == 0).any()
     assert learned(data, annotation.labels.shape).sum() + true.size == annotation.annotated_mask.sum()
+
+
+@pytest.mark.parametrize("n", [5, 8, 12])
+def test_of_many_strokes_eight_are_enough_where_they_are_half_of_the_wanted_part(n: int) -> None:
+    data = source_of(scribbled(grid_of_discs(n))).data
+    n_strokes = 2 * n * n  # of about the same length
+    half = LEAST_PART / 2 * QUICK.validation_fraction * n_strokes
+    assert data.scored_on == f"{max(ENOUGH_OBJECTS, ceil(half))} left-out objects"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -30,6 +30,8 @@ FEWEST_OBJECTS: Final = 4
 LEAST_PART: Final = 0.8
 LARGEST_EXCESS: Final = 1.5
 """Left-out objects may make up so much less, or more, than the wanted part."""
+ENOUGH_OBJECTS: Final = 8
+"""So many are enough at half the wanted part: of few strokes each one counts for learning."""
 RIM_PX: Final = 6
 """What is painted so near to a left-out object, and nearer to it than to any other, is left out with it."""
 
@@ -225,7 +227,8 @@ def _chosen(pieces: Sequence[_Piece], fraction: float) -> list[_Piece]:
     background_left_px = largest_share * sum(piece.n_background_px for piece in pieces)
     chosen: list[_Piece] = []
     for piece in sorted(pieces, key=lambda piece: piece.n_object_px > large_px):
-        if taken_px >= LEAST_PART * fraction * n_object_px:
+        least_part = LEAST_PART / 2 if len(chosen) >= ENOUGH_OBJECTS else LEAST_PART
+        if taken_px >= least_part * fraction * n_object_px:
             break
         fits = taken_px + piece.n_object_px <= largest_share * n_object_px
         if piece.is_fresh and fits and piece.n_background_px <= background_left_px:

@@ -38,7 +38,7 @@ class Redrawn:
     box
         Rows and columns.
     weights
-        float32, (Y, X) of the box.
+        float32, (Y, X) of the box: a view, in which later changes will be seen too.
     """
 
     box: Box
@@ -84,6 +84,7 @@ class LiveWeightMap:
         height, width = self._labels.shape
         self._parts = WeightParts.empty((slice(0, height), slice(0, width)), n_classes)
         self._parts.classes[...] = n_classes
+        self._weights = np.zeros((height, width), np.float32)  # kept: fresh memory costs more than the sums
         self._counts = ClassCounts((0,) * n_classes)
         self._used: set[tuple[int, int]] = set()  # tiles; in the others, nothing is annotated
         self._blocks = _blocks(height, width, max(BLOCK_PX, 4 * halo_px(self.settings)))
@@ -169,7 +170,7 @@ class LiveWeightMap:
         """All of the map that is not 0, with the weights of the classes as they are now."""
         self._shown = self._total
         boxes = [self._box_of(run) for run in _runs(self._used)]
-        return tuple(Redrawn(box, self._parts_in(box).weights(self.settings, self._shown)) for box in boxes)
+        return tuple(self._draw(self._parts_in(box), box) for box in boxes)
 
     def with_settings(self, settings: WeightSettings) -> LiveWeightMap:
         """The same plane, with other settings, to be filled; this one is not to be used any more."""
@@ -191,7 +192,10 @@ class LiveWeightMap:
         old.classes[...], old.border[...] = new.classes, new.border
         if sum(new.counts.pixels):
             self._used.update(_tiles(box))
-        return Redrawn(box, new.weights(self.settings, self._shown))
+        return self._draw(new, box)
+
+    def _draw(self, parts: WeightParts, box: Box) -> Redrawn:
+        return Redrawn(box, parts.weights(self.settings, self._shown, out=self._weights[box]))
 
     def _parts_in(self, box: Box) -> WeightParts:
         """A view of the parts."""

@@ -189,10 +189,12 @@ class WeightParts:
         """Annotated pixels of each class in the box."""
         return ClassCounts(tuple(int(np.count_nonzero(self.classes == i)) for i in range(self.n_classes)))
 
-    def weights(self, settings: WeightSettings, counts: ClassCounts) -> NDArray[np.float32]:
-        """The weight map in the box, given the counts of the whole annotation."""
+    def weights(
+        self, settings: WeightSettings, counts: ClassCounts, *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """The weight map in the box, given the counts of the whole annotation; written to `out` if given."""
         of_class = np.array([*counts.weights(settings), 0], np.float32)
-        weights = np.empty_like(self.border)
+        weights = np.empty_like(self.border) if out is None else out
         for part in _row_blocks(weights.shape):
             values = of_class.take(self.classes[part], mode="clip")  # twice as fast as indexing
             np.add(values, self.border[part], out=weights[part])
