@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -246,6 +247,27 @@ def test_settings_that_are_stopped_half_way_say_so(
     assert dock.message.sentence.text().startswith("Stopped half way")
     dock.objects.certainty.setValue(0.55)
     qtbot.waitUntil(lambda: dock.message.isHidden() and dock.is_settled, timeout=LONG_MS)
+
+
+def test_a_result_that_is_removed_while_settings_act_is_nothing_to_be_told(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment(qtbot, dock)
+    is_removed = threading.Event()
+    relabel_steps = segmenting.relabel_steps
+
+    def later(*request: Any) -> Any:
+        is_removed.wait(LONG_MS / 1000)
+        return (yield from relabel_steps(*request))
+
+    monkeypatch.setattr(segmenting, "relabel_steps", later)
+    before = dock.message.sentence.text()
+    dock.objects.certainty.setValue(0.6)
+    qtbot.waitUntil(lambda: not dock.progress.cancel.isHidden(), timeout=LONG_MS)
+    viewer.layers.remove(LABELS)
+    is_removed.set()
+    qtbot.waitUntil(lambda: dock.is_settled, timeout=LONG_MS)
+    assert dock.message.sentence.text() == before
 
 
 def test_an_error_is_a_sentence_with_details_to_copy_and_the_dock_works_again(

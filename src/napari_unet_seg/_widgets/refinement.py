@@ -80,22 +80,23 @@ class Refinement(QObject):
 
     def _next(self, generation: int, settings: ObjectSettings) -> None:
         while self._waiting:
-            job = self._waiting.popleft().relabel(settings)
+            one = self._waiting.popleft()
+            job = one.relabel(settings)
             if job is not None:
-                job.finished.connect(partial(self._end_one, generation, settings, job))
+                job.finished.connect(partial(self._end_one, generation, settings, one, job))
                 self.started.emit(job)
                 return
         self._is_running = False
         self.finished.emit()
 
-    def _end_one(self, generation: int, settings: ObjectSettings, job: Job) -> None:
+    def _end_one(self, generation: int, settings: ObjectSettings, one: Segmentation, job: Job) -> None:
         if generation != self._generation:
             return
         if job.error is not None:
             self._is_running = False
             self.failed.emit(job)
             return
-        if job.is_cancelled:
+        if job.is_cancelled and one.is_layer_there:  # it also ends when its layer is removed
             self._is_running = False
             self._waiting.clear()
             self.stopped.emit()
