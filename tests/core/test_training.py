@@ -135,6 +135,44 @@ def test_the_best_model_is_kept_not_the_last(monkeypatch: pytest.MonkeyPatch) ->
     assert (entry["score"]["value"], entry["score_before"]["value"], entry["best_step"]) == (0.9, 0.1, 6)
 
 
+@pytest.mark.parametrize(
+    ("values", "kept_step"),
+    [
+        ((0.1, 0.9, 0.87, 0.86), 8),  # all within one object of the highest
+        ((0.1, 0.9, 0.87, 0.83), 6),  # the last fell short of the highest, though not of the one before
+        ((0.1, 0.9, 0.7, 0.86), 8),
+        ((0.9, 0.97, 0.86, 0.91), 3),  # the last is no better than the start
+    ],
+)
+def test_of_scores_that_say_the_same_the_longest_trained_weights_are_kept(
+    monkeypatch: pytest.MonkeyPatch, values: tuple[float, ...], kept_step: int
+) -> None:
+    score_as(monkeypatch, *values, resolution=0.05)
+    kept = fine_tune(new_model(TINY), [discs()], QUICK)
+    assert kept.history[-1]["best_step"] == kept_step
+
+
+def test_a_resumed_training_still_knows_its_highest_score(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file, start = tmp_path / "run.ckpt", new_model(TINY)
+    score_as(monkeypatch, 0.1, 0.9, 0.86, resolution=0.05)
+    first = replace(QUICK, steps=6, schedule="constant")
+    run_to_end(training_steps(start, [discs()], first, checkpoint=file))
+    score_as(monkeypatch, 0.82, resolution=0.05)  # within one object of 0.86, not of 0.9
+    longer = replace(first, steps=9)
+    kept = run_to_end(training_steps(start, [discs()], longer, checkpoint=file, resume=True))
+    assert kept.history[-1]["best_step"] == 6
+
+
+def test_early_stopping_counts_from_the_highest_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    score_as(monkeypatch, 0.1, 0.9, 0.88, 0.87, resolution=0.05)
+    settings = replace(QUICK, steps=50, validate_every=1, patience=2)
+    seen, best = collect(training_steps(new_model(TINY), [discs()], settings))
+    assert sum(isinstance(step, TrainStep) for step in seen) == 3
+    assert best.history[-1]["best_step"] == 3
+
+
 def test_a_model_that_became_worse_is_not_kept_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     score_as(monkeypatch, 0.8, 0.7)
     start = new_model(TINY, seed=0)

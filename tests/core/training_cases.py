@@ -50,7 +50,7 @@ def assert_same_weights(a: Model, b: Model) -> None:
     assert not different, f"these weights differ: {different[:3]}"
 
 
-def score_as(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
+def score_as(monkeypatch: pytest.MonkeyPatch, *values: float, resolution: float = 1e-6) -> None:
     """Let validations give these values, the last one again and again."""
     from napari_unet_seg.core import training
     from napari_unet_seg.core.validation import Score
@@ -59,7 +59,8 @@ def score_as(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
 
     def scoring_steps(*_: object, **__: object) -> Generator[int, None, Score]:
         yield 0
-        return Score(waiting.pop(0) if len(waiting) > 1 else waiting[0], "made up", "nothing")
+        value = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        return Score(value, "made up", "nothing", resolution=resolution)
 
     monkeypatch.setattr(training, "scoring_steps", scoring_steps)
 

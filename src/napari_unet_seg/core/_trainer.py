@@ -28,7 +28,7 @@ from napari_unet_seg.core.steps import Note, Stopwatch
 from napari_unet_seg.core.train_settings import TrainSettings, learning_rate, weights_name
 from napari_unet_seg.core.training_data import TrainingSource
 from napari_unet_seg.core.training_messages import TrainStep, ValidationStep
-from napari_unet_seg.core.validation import Score, is_better
+from napari_unet_seg.core.validation import Score, falls_short, is_better
 
 Weights = dict[str, Tensor]
 
@@ -85,8 +85,9 @@ class Trainer:
         self.step = 0
         self.start = Candidate(copy_of_weights(self.network), 0)
         self.best = self.start
+        self._highest: Score | None = None
         self.batch_size = settings.batch_size
-        self.validations_since_best = 0
+        self.validations_since_highest = 0
         self.validated_at: int | None = None
         self.validation_s = 0.0
         self.is_time_over = False
@@ -99,7 +100,7 @@ class Trainer:
     @property
     def is_exhausted(self) -> bool:
         """Whether early stopping is due."""
-        return self.settings.patience is not None and self.validations_since_best >= self.settings.patience
+        return self.settings.patience is not None and self.validations_since_highest >= self.settings.patience
 
     @property
     def is_over(self) -> bool:
@@ -202,21 +203,28 @@ class Trainer:
             self.start = scored
         if self.best.score and self.start.score and not is_better(self.best.score, self.start.score):
             self.best = self.start
+        self._highest = self.best.score
 
     def take_score(self, score: Score) -> ValidationStep:
-        """Note the score of the weights of now, and keep them when they are the best."""
+        """Note the score of the weights of now, and keep them when they are the best.
+
+        Of weights that score alike, those that learned longer are the best: the highest of the scores on a
+        few objects is chance. Any that are kept are better than the starting ones.
+        """
         self.validated_at = self.step
         tiles = self.data.tiles_identity
         if self.start.score is None:
             self.start = Candidate(self.start.weights, 0, score, tiles)
-        best, before = self.best.score, self.start.score or score
-        is_best = best is None or is_better(score, best)
+        highest, before = self._highest, self.start.score or score
+        is_higher = highest is None or is_better(score, highest)
+        if is_higher:
+            self._highest, self.validations_since_highest = score, 0
+        else:
+            self.validations_since_highest += 1
+            self._lower_the_plateau_rate()
+        is_best = is_higher or (is_better(score, before) and not falls_short(score, highest or before))
         if is_best:
             self.best = Candidate(copy_of_weights(self._network_of_now), self.step, score, tiles)
-            self.validations_since_best = 0
-        else:
-            self.validations_since_best += 1
-            self._lower_the_plateau_rate()
         best_model = self.best_model() if is_best and self.step else None
         return ValidationStep(self.step, self.settings.steps, score, is_best, before, best_model)
 
@@ -256,9 +264,10 @@ class Trainer:
             progress={
                 "step": self.step,
                 "rate_factor": self._rate_factor,
-                "validations_since_best": self.validations_since_best,
+                "validations_since_highest": self.validations_since_highest,
                 "validated_at": self.validated_at,
                 "validation_s": self.validation_s,
+                "highest": None if self._highest is None else asdict(self._highest),
                 "best": _plain(self.best),
                 "start": _plain(self.start),
                 "seconds": self._stopwatch.seconds,
@@ -289,8 +298,9 @@ class Trainer:
         self.step = self._first_step = progress["step"]
         self.best = _candidate(checkpoint.best_weights, progress["best"])
         self.start = _candidate(self.start.weights, progress["start"])
+        self._highest = None if progress["highest"] is None else Score(**progress["highest"])
         self._rate_factor = progress["rate_factor"]
-        self.validations_since_best = progress["validations_since_best"]
+        self.validations_since_highest = progress["validations_since_highest"]
         self.validated_at = progress["validated_at"]
         self.validation_s = progress["validation_s"]
         self._stopwatch.add(progress["seconds"])
@@ -347,7 +357,7 @@ class Trainer:
 
     def _lower_the_plateau_rate(self) -> None:
         patience = max(1, (self.settings.patience or 6) // 2)
-        if self.settings.schedule == "plateau" and self.validations_since_best % patience == 0:
+        if self.settings.schedule == "plateau" and self.validations_since_highest % patience == 0:
             self._rate_factor /= 2
 
     def _loss(self, batch: Batch) -> Tensor:

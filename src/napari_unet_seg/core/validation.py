@@ -58,6 +58,11 @@ def is_better(score: Score, other: Score) -> bool:
     return _rank(score) > _rank(other)
 
 
+def falls_short(score: Score, highest: Score) -> bool:
+    """Whether a score is lower than the highest on the same tiles by more than the resolution."""
+    return score.value < highest.value - highest.resolution
+
+
 def _rank(score: Score) -> tuple[int, float]:
     return round(score.value / score.resolution), score.likelihood
 
