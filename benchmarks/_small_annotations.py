@@ -93,10 +93,12 @@ def _n_whole_objects(part: Labels) -> int:
     return len(np.setdiff1d(part, np.append(part[rim], 0)))
 
 
-def median_diameter_px(labels: Labels, planes: Sequence[int], annotation: Annotation) -> float:
+def diameter_px(
+    labels: Labels, planes: Sequence[int], annotation: Annotation, quantile: float = 0.5
+) -> float:
     """What a person would measure of the objects that are annotated: the diameter of discs of their area."""
     diameters = []
     for whole, drawn in zip(labels[list(planes)], annotation.labels, strict=True):
         areas = np.bincount(whole.ravel())[np.unique(drawn[drawn > 0])]
         diameters.append(np.sqrt(4 * areas / np.pi))
-    return float(np.median(np.concatenate(diameters)))
+    return float(np.quantile(np.concatenate(diameters), quantile))

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from _common import REPOSITORY, data_dir, write_result
 from _forest import Forest, ForestSettings
-from _small_annotations import Coding, annotate, median_diameter_px
+from _small_annotations import Coding, annotate, diameter_px
 from napari_unet_seg.core.metrics import evaluate
 from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.objects import ObjectSettings, objects_from_probabilities
@@ -56,7 +56,8 @@ class DataSet:
     """Images with their truth, the model to start from, the score that counts.
 
     How objects are made of probabilities was chosen for each data set and method on its `train/` folder, and
-    so was the forest's smoothing; `network_objects` serve the network before and after.
+    so was the forest's smoothing; `network_objects` serve the network before and after. Where the pixel size
+    is unknown, `measured_quantile` says which of the annotated objects the person measures.
     """
 
     folder: str
@@ -67,6 +68,7 @@ class DataSet:
     network_objects: ObjectSettings
     forest: ForestSettings
     forest_objects: ObjectSettings
+    measured_quantile: float | None = None
 
 
 EM = DataSet(
@@ -88,6 +90,7 @@ CELLS = DataSet(
     network_objects=ObjectSettings(threshold=0.3, split_touching=0.35),  # as the bundled model's
     forest=ForestSettings(smoothing_px=4),
     forest_objects=ObjectSettings(threshold=0.5, split_touching=0.3),
+    measured_quantile=0.25,
 )
 
 
@@ -141,7 +144,8 @@ def measure(cell: Cell, *, is_tuning: bool) -> Outcome:
         stack(data.folder, "train", data.tuning_sections) if is_tuning else stack(data.folder, "test")
     )
     annotation = annotate(images, labels, sections, cell.coding, cell.seed)
-    model, pixel_size_nm = to_start_from(data, median_diameter_px(labels, sections, annotation))
+    measured_px = diameter_px(labels, sections, annotation, data.measured_quantile or 0.5)
+    model, pixel_size_nm = to_start_from(data, measured_px)
     sized = annotate(images, labels, sections, cell.coding, cell.seed, pixel_size_nm=pixel_size_nm)
     started = time.perf_counter()
     tuned = fine_tune(model, sized, recipe(cell.seed))
@@ -174,8 +178,9 @@ def stack(folder: str, part: str, sections: tuple[int, ...] | None = None) -> tu
 def to_start_from(data: DataSet, diameter_px: float) -> tuple[Model, float]:
     """The bundled model, and the size of the images' pixels in its unit.
 
-    Where no pixel size is known, the person tells how large the annotated objects are: the images are zoomed
-    until these are as large as the objects that the model knows. Its own pixels are the unit then.
+    Where no pixel size is known, the person tells how large the smaller ones of the annotated objects are:
+    the images are zoomed until these are as large as the objects that the model knows, for larger ones are
+    found too and smaller ones are not. Its own pixels are the unit then.
     """
     model = load_model(data.model)
     if data.pixel_size_nm is not None:
