@@ -12,7 +12,7 @@ WORKERS ?= 2
 # Qt draws no canvas without an X server; where there is no xvfb-run, the desktop's own display serves.
 ON_SCREEN := $(if $(shell command -v xvfb-run),QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1600x1200x24")
 
-.PHONY: help setup demo test test-core test-viewer lint types contracts format docs soak bench gpu screenshots clean
+.PHONY: help setup demo test test-core test-viewer lint types contracts format docs soak bench scores gpu screenshots clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ bench: .venv/.stamp-dev  ## every benchmark (slow; leave the machine alone meanw
 	@scripts/debian_packages.sh
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(ON_SCREEN) $(BIN)/python $$script || exit 1; done
 	@$(BIN)/python scripts/benchmark_table.py
+
+scores: .venv/.stamp-dev  ## fail where a bundled model no longer reaches its recorded scores (some minutes)
+	@$(BIN)/python benchmarks/model_scores.py --check
 
 gpu: .venv/.stamp-dev  ## the tests and the benchmark that need a CUDA GPU (and a torch built for it)
 	@$(BIN)/python -m pytest tests/core/test_cuda.py

@@ -3,7 +3,8 @@
 Strokes are mouse events on the canvas, at random places of a plane of 4096² or 1024² that is annotated as a
 whole, and of one in which some patches are annotated: there every stroke moves the weights of the classes. Of
 each stroke: the time of one core that the map's thread took, and the time from letting go of the button until
-the layer has been drawn with the stroke, and until nothing was left to be drawn.
+the layer has been drawn with the stroke, and until nothing was left to be drawn. On a plane that is annotated
+as a whole, thin strokes hardly ever move the weights of the classes, so some broad ones follow.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ PATCHES, PATCH_PX = 24, 100
 STROKES, MOVES = 60, 12
 MOVE_PX, MOVE_MS = 4, 15
 BRUSH_PX = 12
+BROAD_STROKES, BROAD_BRUSH_PX = 20, 400
 TARGET_BORDER_MS, TARGET_REWRITE_MS, TARGET_SHOWN_MS = 16, 60, 100
 
 
@@ -117,6 +119,19 @@ class Bench:
         drawn_ms = [1e3 * (drawn - let_go) for drawn in self._drawn_at] or [0.0]
         return drawn_ms[0], drawn_ms[-1]
 
+    def broad_stroke(self) -> None:
+        """A single touch of a brush that is as broad as many objects."""
+        self.labels.brush_size = BROAD_BRUSH_PX
+        self.viewer.scene.camera.center = (0.0, *self.rng.uniform(400, self.side_px - 400, 2))
+        self.labels.selected_label = int(self.rng.integers(1, self.labels.data.max() + 1))
+        run_loop(0.1)
+        canvas = self.viewer.window._qt_viewer.canvas.native
+        at = np.array([canvas.width() / 2, canvas.height() / 2])
+        self._mouse(canvas, QTest.mousePress, at)
+        self._mouse(canvas, QTest.mouseRelease, at)
+        run_loop(0.15)
+        wait_until(lambda: self.weights.is_settled)
+
     def _mouse(self, canvas: Any, act: Callable[..., None], at: Any) -> None:
         act(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, _point(at))
 
@@ -135,11 +150,15 @@ def strokes(side_px: int, clock: Clock, *, in_patches: bool = False) -> dict[str
     bench.stroke()
     clock.clear()
     shown_ms, settled_ms = zip(*(bench.stroke() for _ in range(STROKES)), strict=True)
+    border_core_ms, border_wall_ms = list(clock.core_ms["update"]), list(clock.wall_ms["update"])
+    if not in_patches:
+        for _ in range(BROAD_STROKES):
+            bench.broad_stroke()
     bench.close()
-    found = {"updates": len(clock.core_ms["update"]), "rewrites": len(clock.core_ms["redraw"])}
+    found = {"updates": len(border_core_ms), "rewrites": len(clock.core_ms["redraw"])}
     taken = {
-        "border_core_ms": clock.core_ms["update"],
-        "border_wall_ms": clock.wall_ms["update"],
+        "border_core_ms": border_core_ms,
+        "border_wall_ms": border_wall_ms,
         "rewrite_core_ms": clock.core_ms["redraw"],
         "rewrite_wall_ms": clock.wall_ms["redraw"],
         "shown_ms": shown_ms,
