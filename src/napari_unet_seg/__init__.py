@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_unet_seg._opening import open_layers
     from napari_unet_seg._segment.segmenting import segment
     from napari_unet_seg.core.annotation import Annotation
+    from napari_unet_seg.core.auto_zoom import find_zoom
     from napari_unet_seg.core.metrics import evaluate
     from napari_unet_seg.core.models import Model, list_models, load_model, new_model
     from napari_unet_seg.core.prediction import Prediction, PredictSettings, predict, prediction_steps
@@ -36,6 +37,7 @@ __all__ = [
     "annotation_from_layers",
     "correct",
     "evaluate",
+    "find_zoom",
     "fine_tune",
     "list_models",
     "load_model",
@@ -61,6 +63,7 @@ _HOME = {
     "annotation_from_layers": "_annotate.layer",
     "correct": "_annotate.correcting",
     "evaluate": "core.metrics",
+    "find_zoom": "core.auto_zoom",
     "fine_tune": "core.training",
     "list_models": "core.models",
     "load_model": "core.models",

@@ -103,11 +103,28 @@ def test_zoom_beats_the_pixel_size(run: Run, tmp_path: Path, image: Path) -> Non
     assert run("predict", image, "--model", knows_size, *arguments).json["zoom"] == 1
 
 
-def test_an_unknown_pixel_size_is_said(run: Run, tmp_path: Path, image: Path) -> None:
+def test_an_unknown_zoom_is_found_and_said(run: Run, tmp_path: Path, image: Path) -> None:
     knows_size = make_bright_model(tmp_path / "knows.safetensors", pixel_size_nm=10.0)
-    ran = run("predict", image, "--model", knows_size, "--out", tmp_path / "o.tif")
+    ran = run("predict", image, "--model", knows_size, "--out", tmp_path / "o.tif", "--json")
     assert ran.code == 0
-    assert "Zoom 1" in ran.err
+    assert "found automatically, because the image's pixel size is unknown" in ran.err
+    assert ran.json["zoom"] == 1
+    assert any("found automatically" in note for note in ran.json["images"][0]["notes"])
+
+
+def test_the_zoom_is_found_on_request_whatever_is_known(run: Run, tmp_path: Path, image: Path) -> None:
+    knows_size = make_bright_model(tmp_path / "knows.safetensors", pixel_size_nm=10.0)
+    arguments = ("--out", tmp_path / "o.tif", "--pixel-size", "20,20", "--zoom", "auto", "--json")
+    ran = run("predict", image, "--model", knows_size, *arguments)
+    assert ran.json["zoom"] == 1
+    assert "that was asked for" in ran.err
+
+
+def test_a_zoom_in_words_is_refused(run: Run, tmp_path: Path, image: Path, model: Path) -> None:
+    ran = run("predict", image, "--model", model, "--out", tmp_path / "o.tif", "--zoom", "twice")
+    assert ran.code == 2
+    assert "zoom 'twice' is not understood" in ran.err.splitlines()[-1]
+    assert not (tmp_path / "o.tif").exists()
 
 
 def test_the_output_says_how_it_was_made(run: Run, image: Path, model: Path, tmp_path: Path) -> None:

@@ -155,6 +155,8 @@ def test_a_model_that_knows_only_a_diameter_ignores_the_pixel_size_and_says_so()
     assert choice.note is not None
     assert "ignored" in choice.note
     assert "30 px" in choice.note
+    assert choice.unknown is not None
+    assert "ignored" in choice.unknown
 
 
 def test_an_unknown_pixel_size_is_zoom_one_and_is_said() -> None:
@@ -162,6 +164,20 @@ def test_an_unknown_pixel_size_is_zoom_one_and_is_said() -> None:
     assert choice.zoom == (1, 1)
     assert choice.note is not None
     assert "unknown" in choice.note
+    assert choice.unknown is not None
+
+
+def test_a_model_that_knows_no_size_at_all_is_used_at_zoom_one() -> None:
+    for size in (None, (8.0, 8.0)):
+        choice = choose_zoom(None, size, None, None)
+        assert (choice.zoom, choice.unknown) == ((1, 1), None)
+        assert choice.note is not None
+
+
+def test_a_learned_zoom_holds_where_sizes_say_nothing() -> None:
+    assert choose_zoom(None, None, 4.0, None, 0.5).zoom == (0.5, 0.5)
+    assert choose_zoom(None, (8.0, 8.0), None, 30.0, 1.0).unknown is None
+    assert choose_zoom(None, (8.0, 8.0), 4.0, None, 0.5).zoom == (2, 2), "they say something"
 
 
 @pytest.mark.parametrize("arguments", [(1000.0, None, None), (None, (4e6, 4e6), 4.0)])

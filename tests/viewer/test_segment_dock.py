@@ -27,6 +27,7 @@ from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model, load_model, new_model
 from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.steps import STOP
+from napari_unet_seg.core.synthetic import synthetic_nuclei
 
 LABELS = "em › bright › labels"
 LONG_MS = 60_000
@@ -150,11 +151,86 @@ def test_an_unknown_pixel_size_is_said_and_a_zoom_can_be_set(
     viewer.add_image(squares[0], name="plain")
     dock = dock_in(viewer, qtbot)
     assert dock.scale.size.text() == "unknown"
-    assert "pixel size is unknown" in dock.scale.said.text()
+    assert "Looking which zoom fits" in dock.scale.said.text()
     dock.scale.zoom.setValue(0.5)
     assert dock.scale.said.text() == "Zoom 0.5×, as you set it"
     segment(qtbot, dock)
     assert dock.refinement.latest.prediction.zoom == (0.5, 0.5)
+
+
+@pytest.fixture
+def plain(viewer: Any, qtbot: QtBot, squares: Any) -> SegmentDock:
+    """A dock with nuclei whose pixel size is unknown, twice as large as the model knows them."""
+    nuclei = synthetic_nuclei((160, 160)).image
+    viewer.add_image(nuclei.repeat(2, axis=0).repeat(2, axis=1), name="plain")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    dock.model.choose("nuclei-fluorescence")
+    qtbot.waitUntil(lambda: dock.is_ready, timeout=LONG_MS)
+    return dock
+
+
+def test_an_unknown_zoom_is_found_before_the_first_click(qtbot: QtBot, plain: SegmentDock) -> None:
+    assert plain.is_looking_for_zoom
+    assert plain.scale.said.text().startswith("Looking which zoom fits")
+    qtbot.waitUntil(lambda: not plain.is_looking_for_zoom, timeout=LONG_MS)
+    found = plain.scale.chosen_zoom
+    assert 0.2 < found < 1
+    assert f"Zoom {found:g}×, found" in plain.scale.said.text()
+    segment(qtbot, plain)
+    prediction = plain.refinement.latest.prediction
+    assert prediction.zoom == (found, found)
+    assert prediction.found_zoom is None, "it was known by then"
+    assert f"zoom={found}" in plain.script()
+
+
+def test_a_click_during_the_search_finds_the_same_zoom(qtbot: QtBot, plain: SegmentDock) -> None:
+    assert plain.is_looking_for_zoom
+    segment(qtbot, plain)
+    assert not plain.is_looking_for_zoom
+    prediction = plain.refinement.latest.prediction
+    assert prediction.found_zoom is not None
+    assert plain.scale.chosen_zoom == prediction.zoom[0]
+    assert "found" in plain.scale.said.text()
+
+
+def test_a_zoom_that_a_person_sets_is_left_alone(qtbot: QtBot, viewer: Any, plain: SegmentDock) -> None:
+    plain.scale.zoom.setValue(0.8)
+    assert not plain.is_looking_for_zoom
+    assert plain.scale.said.text() == "Zoom 0.8×, as you set it"
+    plain.scale.zoom.setValue(0)
+    assert plain.is_looking_for_zoom, "it is automatic again"
+    qtbot.waitUntil(lambda: not plain.is_looking_for_zoom, timeout=LONG_MS)
+    plain.scale.zoom.setValue(0.8)
+    assert plain.scale.chosen_zoom == 0.8
+    click(qtbot, plain.scale.find)
+    qtbot.waitUntil(lambda: not plain.is_looking_for_zoom, timeout=LONG_MS)
+    assert plain.scale.chosen_zoom != 0.8
+
+
+def test_another_image_or_model_is_searched_anew(qtbot: QtBot, viewer: Any, plain: SegmentDock) -> None:
+    qtbot.waitUntil(lambda: not plain.is_looking_for_zoom, timeout=LONG_MS)
+    found = plain.scale.chosen_zoom
+    half = viewer.layers["plain"].data[::2, ::2]
+    viewer.add_image(half, name="half")
+    plain.image.layers.setCurrentText("half")
+    assert plain.is_looking_for_zoom
+    assert plain.scale.chosen_zoom is None
+    qtbot.waitUntil(lambda: not plain.is_looking_for_zoom, timeout=LONG_MS)
+    assert plain.scale.chosen_zoom == pytest.approx(2 * found, rel=0.3)
+
+
+def test_where_no_zoom_fits_it_is_one_and_that_is_said(qtbot: QtBot, viewer: Any, plain: SegmentDock) -> None:
+    viewer.add_image(np.zeros((120, 120), np.uint8), name="empty")
+    plain.image.layers.setCurrentText("empty")
+    qtbot.waitUntil(lambda: not plain.is_looking_for_zoom, timeout=LONG_MS)
+    assert plain.scale.chosen_zoom == 1
+    assert "nothing in the image tells which zoom fits" in plain.scale.said.text()
+
+
+def test_a_search_ends_with_its_dock(qtbot: QtBot, viewer: Any, plain: SegmentDock) -> None:
+    assert plain.is_looking_for_zoom
+    viewer.window.remove_dock_widget(plain)
+    assert not plain.is_looking_for_zoom
 
 
 def test_settings_act_at_once(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:

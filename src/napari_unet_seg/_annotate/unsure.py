@@ -15,7 +15,6 @@ from napari_unet_seg._annotate.live import LiveAnnotation
 from napari_unet_seg._jobs import Job, start
 from napari_unet_seg._layers import Index, LayerImage, take
 from napari_unet_seg.core.model_store import ModelInfo
-from napari_unet_seg.core.rescaling import choose_zoom
 from napari_unet_seg.core.steps import Note
 
 if TYPE_CHECKING:
@@ -144,14 +143,16 @@ class NextUnsure(QObject):  # type: ignore[misc]
 
     def _take(self, job: Job, step: SearchStep) -> None:
         """Take in what was found on the planes that are done; the plane in view is the first."""
+        from napari_unet_seg.core.uncertainty import Searched
+
         if job is not self._job:
             return
         if isinstance(step, Note):
             self._notes.append(step.message)
-            return
-        self._places = step.places
-        if self._is_waited_for:
-            self._go_to_next()
+        elif isinstance(step, Searched):
+            self._places = step.places
+            if self._is_waited_for:
+                self._go_to_next()
 
     def _end(self, job: Job) -> None:
         if job is not self._job:
@@ -203,22 +204,21 @@ def search_steps(
     question: Question, said: AnnotationView, plane: Index, around: tuple[int, int]
 ) -> Generator[SearchStep, Any, list[Place]]:
     """Steps of `where_next_steps` for a stack; the plane in view is searched first."""
+    from napari_unet_seg.core.auto_zoom import known_zoom_steps
+    from napari_unet_seg.core.models import load_model
+    from napari_unet_seg.core.predict_settings import zoom_choice
     from napari_unet_seg.core.uncertainty import where_next_steps
 
-    image, info = question.image, question.info
+    image, model = question.image, load_model(str(question.info.path))
     data, axes = take(image, (slice(None),) * len(image.label_axes))
-    settings = _settings(question, axes)
-    choice = choose_zoom(
-        settings.zoom,
-        settings.pixel_size_yx_nm,
-        info.pixel_size_nm,
-        info.object_diameter_px,
-        info.usual_zoom,
-    )
+    settings = yield from known_zoom_steps(data, model, _settings(question, axes))
+    if settings is None:
+        return []
+    choice = zoom_choice(model.info, settings)
     return (
         yield from where_next_steps(
             data,
-            str(info.path),
+            model,
             settings,
             said.annotated,
             window_px(choice.zoom, image.label_shape),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -66,6 +66,26 @@ def parse_pixel_size(text: str | None) -> tuple[float, ...] | None:
             "give nm as one number, as Y,X or as Z,Y,X, such as 50,4,4."
         )
     return sizes * 2 if len(sizes) == 1 else sizes
+
+
+def parse_zoom(text: str | None) -> float | Literal["auto"] | None:
+    """A factor, or "auto".
+
+    Raises
+    ------
+    InputError
+        It is neither; whether the factor is possible is not checked.
+    """
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"The zoom '{text}' is not understood: give a number, 2 enlarges twofold, or auto."
+        ) from None
 
 
 def with_option(error: UNetSegError) -> str:

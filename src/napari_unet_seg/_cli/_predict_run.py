@@ -181,9 +181,7 @@ def predict_one(job: Job, model: Model, wishes: Wishes, say_once: Callable[[str]
     settings = replace(wishes.settings, axes=opened.axes, pixel_size_nm=pixel_size)
     with _naming(job.image):
         steps = prediction_steps(opened.data, model, settings, keep_probabilities=False)
-        started = next(steps)
-    if not isinstance(started, PredictionStarted):
-        raise TypeError(f"a prediction starts by saying so, not with {started!r}")
+        started = next(step for step in steps if isinstance(step, PredictionStarted))
     with staged(job.outputs.wanted, overwrite=wishes.overwrite) as temporary:
         scratch = _scratch(temporary, job, started)
         with _naming(job.image):

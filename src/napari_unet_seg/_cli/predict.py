@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_unet_seg._cli._console import print_json
-from napari_unet_seg._cli._options import AsJson, Device, Overwrite, ProbabilityDtype, parse_pixel_size
+from napari_unet_seg._cli._options import (
+    AsJson,
+    Device,
+    Overwrite,
+    ProbabilityDtype,
+    parse_pixel_size,
+    parse_zoom,
+)
 from napari_unet_seg._cli._predict_jobs import Outputs, made, plan
 from napari_unet_seg.core.errors import InputError
 
@@ -34,7 +41,8 @@ def predict(
         str | None, typer.Option(metavar="NM", help="Of the image: one number, Y,X or Z,Y,X, in nm.")
     ] = None,
     zoom: Annotated[
-        float | None, typer.Option(help="Model-grid pixels per image pixel; beats the pixel size.")
+        str | None,
+        typer.Option(metavar="X|auto", help="Enlarge by X first, or find it; beats the pixel size."),
     ] = None,
     axes: Annotated[
         str | None, typer.Option(help="Names of the image's axes, of T Z C Y X, such as TZYX.")
@@ -82,7 +90,7 @@ def predict(
             "leave --channel out."
         )
     settings = PredictSettings(
-        zoom=zoom,
+        zoom=parse_zoom(zoom),
         invert=invert,
         device=device,
         tile_px=tile,

@@ -173,6 +173,6 @@ def most_image_px(request: TrainingRequest, image: LayerImage, model_px: int) ->
         request.pixel_size_of(image),
         info.pixel_size_nm,
         info.object_diameter_px,
-        info.usual_zoom,
+        info.learned_zoom,
     )
     return model_px / choice.zoom[0], model_px / choice.zoom[1]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_unet_seg import _layers
 from napari_unet_seg._layers import Index, LayerImage, Region, Where, label_dtype
 from napari_unet_seg.core._memory import available_bytes
+from napari_unet_seg.core.auto_zoom import ZoomSteps, search_steps
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.model_store import ModelInfo, find_model, read_info
 from napari_unet_seg.core.models import Model, load_model
@@ -166,12 +167,20 @@ class PlaneLabels:
     n_planes: int
 
 
+def zoom_search_steps(request: Request) -> ZoomSteps:
+    """Steps of the search for the zoom; runs in a job's thread."""
+    return (yield from search_steps(request.data, _loaded(request), request.settings, region=request.box))
+
+
+def _loaded(request: Request) -> Model:
+    return request.model if isinstance(request.model, Model) else load_model(request.model)
+
+
 def segment_steps(request: Request) -> Generator[Any, Stop | None, Prediction]:
     """Steps of the prediction, tiles and planes as `Piece` and `PlaneLabels`; runs in the job's thread."""
-    model = request.model if isinstance(request.model, Model) else load_model(request.model)
     steps = prediction_steps(
         request.data,
-        model,
+        _loaded(request),
         request.settings,
         keep_probabilities=_may_keep(request),
         region=None if request.is_whole_plane else request.box,

@@ -57,7 +57,7 @@ def model_grid(
         zoom = None
     try:
         choice = choose_zoom(
-            zoom, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px, info.usual_zoom
+            zoom, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px, info.learned_zoom
         )
     except InputError:  # so far off that training will refuse it, and say why
         return ModelGrid(info.name, nm_per_px=size_nm)

@@ -112,8 +112,12 @@ class UnsureRow(QWidget):
 
 def search_in_words(step: SearchStep) -> Progress | None:
     """How far a search is."""
+    from napari_unet_seg.core.auto_zoom import ZoomTrial
+
     if isinstance(step, Note):
         return None
+    if isinstance(step, ZoomTrial):
+        return Progress(f"trying zoom {step.zoom:.3g}×", 0, 0)
     number = min(step.planes_done + 1, step.n_planes)
     what = "looking for unsure places" if step.n_planes == 1 else f"plane {number} of {step.n_planes}"
     return Progress(what, round(1000 * step.share_done), 1000)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import napari
 from napari.layers import Image
@@ -30,11 +31,14 @@ from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.more_section import MoreSection
 from napari_unet_seg._widgets.object_panel import ObjectPanel
 from napari_unet_seg._widgets.preferences import remember, remembered
-from napari_unet_seg._widgets.segment_rows import ImageRow, ModelRow, ScaleRow, WhereRow
+from napari_unet_seg._widgets.scale_row import ScaleRow
+from napari_unet_seg._widgets.segment_rows import ImageRow, ModelRow, WhereRow
+from napari_unet_seg._widgets.zoom_finder import ZoomFinder
 from napari_unet_seg.core.errors import InputError, SettingError, UNetSegError
 
 if TYPE_CHECKING:
     # They import PyTorch, which takes a second or more: that is done in the background.
+    from napari_unet_seg._segment.request import Request
     from napari_unet_seg._segment.segmenting import Segmentation
     from napari_unet_seg._segment.warm_up import Readiness
     from napari_unet_seg._widgets.refinement import Refinement
@@ -91,6 +95,7 @@ class SegmentDock(Dock):
         )
         self.script_button = script_button("do the same again")
         self.more = MoreSection()
+        self._finder = ZoomFinder(self.scale, self)
         self._settling = QTimer(self)
         self._settling.setSingleShot(True)
         self._settling.setInterval(RELABEL_AFTER_MS)
@@ -115,6 +120,8 @@ class SegmentDock(Dock):
         self.image.changed.connect(self._take_layer)
         self.model.changed.connect(self._take_model)
         self.scale.changed.connect(self._show_state)
+        self.scale.find_wanted.connect(self._find_zoom)
+        self.image.invert.toggled.connect(self._show_state)
         self.where.changed.connect(self._take_place)
         self.where.draw_wanted.connect(self._draw)
         self.more.changed.connect(self._take_layer)
@@ -168,12 +175,12 @@ class SegmentDock(Dock):
             objects=self.objects.settings,
         )
 
-    def _zoom(self) -> float | None:
+    def _zoom(self) -> float | Literal["auto"] | None:
         """A pixel size that the person made unknown is not to be taken from the layer after all."""
         is_unknown = (
             self.scale.pixel_size_nm is None and self._image is not None and self._image.pixel_size_nm
         )
-        return self.scale.chosen_zoom or (1.0 if is_unknown else None)
+        return self.scale.chosen_zoom or ("auto" if is_unknown else None)
 
     def place(self) -> Where | None:
         """Where to segment; None when a rectangle is wanted and not drawn."""
@@ -254,6 +261,46 @@ class SegmentDock(Dock):
         for button in (self.correct_button, self.table_button):
             button.setEnabled(has_result and self._job is None)
         self.script_button.setEnabled(self._image is not None and self.model.info is not None)
+        self.scale.find.setEnabled(obstacle is None and self._job is None and self._readiness is not None)
+        self._look_for_zoom()
+
+    # The zoom of images that do not tell it
+
+    @property
+    def is_looking_for_zoom(self) -> bool:
+        """Whether some zooms are being tried in the background."""
+        return self._finder.is_looking
+
+    def _look_for_zoom(self) -> None:
+        """Find it in the background, once for each image and model, when nothing else is done."""
+        if self._job is None and self._readiness is not None:
+            self._finder.ask(self._zoom_question(), self._zoom_request)
+
+    def _zoom_question(self) -> Any:
+        """What the zoom depends on; None while there is nothing to ask."""
+        info, layer = self.model.info, self.image.layer
+        if info is None or self._image is None or self.obstacle() is not None or not self.scale.is_open(info):
+            return None
+        seen = (self.image.chosen_channel, self.image.invert.isChecked(), self.more.chosen_axes)
+        return (id(layer), id(self._image.data), info.path, *seen)
+
+    def _zoom_request(self) -> Request | None:
+        """What is to be looked at; None where that cannot be."""
+        from napari_unet_seg._segment.request import request_of
+
+        info = self.model.info
+        if info is None or self._readiness is None:
+            return None
+        model, settings = self._readiness.model_for(info), replace(self.settings(), zoom="auto")
+        point = self._viewer.dims.point
+        try:
+            return request_of(self.image.layer, model or str(info.path), settings, "plane", point)
+        except UNetSegError:
+            return None  # segmenting says why
+
+    def _find_zoom(self) -> None:
+        """Look again, in the plane in view, whatever the pixel sizes say."""
+        self._finder.ask(self._zoom_question(), self._zoom_request, again=True)
 
     def _device_in_words(self) -> str:
         return "" if self._readiness is None else f"Runs on {self._readiness.device_reason}."
@@ -322,6 +369,7 @@ class SegmentDock(Dock):
         except UNetSegError as error:
             self.message.show_error(str(error))
             return
+        self._finder.leave()  # the segmentation finds the zoom itself, if it has none
         self._remember()
         self.progress.follow(job, Reporter().describe)
         job.finished.connect(partial(self._end, job, segmentation))
@@ -335,6 +383,8 @@ class SegmentDock(Dock):
             self.message.show_error(sentence(job.error), job.details)
         else:
             self._take_result(segmentation)
+        if self.scale.is_looking:
+            self._finder.take(None)  # it was stopped before it was found
         self._show_state()
 
     def _take_result(self, segmentation: Segmentation) -> None:
@@ -353,9 +403,11 @@ class SegmentDock(Dock):
         self.refinement.add(segmentation)
         self._seconds_per_px = segmentation.seconds_per_px
         self.where.describe(self._image, self._seconds_per_px)
+        if self.scale.is_looking:
+            self._finder.take(segmentation.prediction.found_zoom)
         self._show_count()
         self.progress.say(result_in_words(segmentation))
-        notes = (note for note in segmentation.prediction.notes if note != self.scale.said.text())
+        notes = (note for note in segmentation.prediction.notes if not note.startswith("Zoom "))
         self.message.show_note(" ".join(notes))
         if self.more.keep.isChecked():
             segmentation.add_probabilities()
@@ -514,6 +566,7 @@ class SegmentDock(Dock):
         )
 
     def _stop(self) -> None:
+        self._finder.leave()
         for job in (self._job, self._warming):
             if job is not None:
                 job.cancel()

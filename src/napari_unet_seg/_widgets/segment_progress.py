@@ -7,7 +7,7 @@ from typing import Any
 from napari_unet_seg._segment.request import Piece, PlaneLabels
 from napari_unet_seg._segment.segmenting import Segmentation
 from napari_unet_seg._widgets.job_row import Progress
-from napari_unet_seg.core.prediction import PredictionStarted
+from napari_unet_seg.core.prediction import PredictionStarted, ZoomTrial
 
 
 class Reporter:
@@ -19,6 +19,8 @@ class Reporter:
 
     def describe(self, step: Any) -> Progress | None:
         """How far a step means that the run is."""
+        if isinstance(step, ZoomTrial):
+            return Progress(f"trying zoom {step.zoom:.3g}×", 0, 0)
         if isinstance(step, PredictionStarted):
             self._device = "CPU" if step.device == "cpu" else "GPU"
             self._n_planes, self._n_tiles = step.n_planes, step.n_tiles

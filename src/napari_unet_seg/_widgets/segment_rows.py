@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QRadioButton,
     QVBoxLayout,
@@ -24,9 +23,8 @@ from qtpy.QtWidgets import (
 from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import LayerImage, is_made_here
 from napari_unet_seg._widgets.message import wrapped_label
-from napari_unet_seg.core.errors import InputError, ModelFileError
+from napari_unet_seg.core.errors import ModelFileError
 from napari_unet_seg.core.model_store import SUFFIX, ModelInfo, list_models, read_info
-from napari_unet_seg.core.rescaling import choose_zoom
 
 _FAR_OFF = 10.0
 """A pixel size that differs by more than this factor belongs to another kind of microscope."""
@@ -215,92 +213,6 @@ def in_words(info: ModelInfo) -> str:
     if info.pixel_size_nm is not None and f"{info.pixel_size_nm:g} nm" in description:
         return description
     return f"{description}; {scale}" if description else scale.capitalize()
-
-
-class ScaleRow(QWidget):
-    """Pixel size of the image and zoom to the model's; the zoom beats the pixel size."""
-
-    changed = Signal()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.size = number_box(0, 1e7, 4, " nm/px", "unknown")
-        self.size.setToolTip("Pixel size of the image; the image is rescaled to the pixel size of the model.")
-        self.zoom = number_box(0, 64, 3, "×", "automatic")
-        self.zoom.setToolTip("Rescale by this factor instead, 2 enlarges; 0 lets the pixel sizes decide.")
-        self.said = wrapped_label()
-        self._from_layer: tuple[float, float] | None = None
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        row = QHBoxLayout()
-        row.addWidget(self.size, 1)
-        row.addWidget(QLabel("zoom"))
-        row.addWidget(self.zoom, 1)
-        column.addLayout(row)
-        column.addWidget(self.said)
-        self.size.valueChanged.connect(self.changed)
-        self.zoom.valueChanged.connect(self.changed)
-
-    def take_from(self, image: LayerImage | None) -> None:
-        """Fill in what a layer says of its pixel size."""
-        known = None if image is None else image.pixel_size_nm
-        if known == self._from_layer:
-            return
-        self._from_layer = known
-        with QSignalBlocker(self.size), QSignalBlocker(self.zoom):
-            self.size.setValue(known[0] if known else 0)
-            self.zoom.setValue(0)
-        self.changed.emit()
-
-    @property
-    def pixel_size_nm(self) -> tuple[float, float] | None:
-        """(Y, X), or None when unknown."""
-        value = self.size.value()
-        if not value:
-            return None
-        if self._from_layer and abs(value - self._from_layer[0]) < 10.0 ** -self.size.decimals():
-            return self._from_layer
-        return (value, value)
-
-    @property
-    def chosen_zoom(self) -> float | None:
-        """None when the pixel sizes decide."""
-        return self.zoom.value() or None
-
-    def explain(self, info: ModelInfo | None) -> str | None:
-        """Say what becomes of the image; returns why it cannot be, else None."""
-        self.said.setText("")
-        if info is None:
-            return None
-        self.size.setEnabled(info.pixel_size_nm is not None)
-        try:
-            self.said.setText(scale_in_words(info, self.pixel_size_nm, self.chosen_zoom, self._from_layer))
-        except InputError as error:
-            return str(error)
-        return None
-
-
-def scale_in_words(
-    info: ModelInfo,
-    pixel_size_nm: tuple[float, float] | None,
-    zoom: float | None,
-    from_layer: tuple[float, float] | None,
-) -> str:
-    """How the image is rescaled, and why.
-
-    Raises
-    ------
-    InputError
-        The zoom is impossible.
-    """
-    choice = choose_zoom(zoom, pixel_size_nm, info.pixel_size_nm, info.object_diameter_px, info.usual_zoom)
-    if zoom is not None:
-        return f"Zoom {zoom:g}×, as you set it"
-    if choice.note is not None:
-        return choice.note
-    source = "from the layer" if pixel_size_nm == from_layer else "as you set it"
-    size = " × ".join(f"{value:g}" for value in dict.fromkeys(pixel_size_nm or ()))
-    return f"{size} nm/px {source} → zoom {choice.zoom[0]:.3g}×"
 
 
 class WhereRow(QWidget):

@@ -77,10 +77,19 @@ class ModelInfo:
             )
 
     @property
+    def learned_zoom(self) -> float | None:
+        """Zoom at which it was last adapted to images whose pixel size says nothing; None: it never was.
+
+        A model that was trained once, on images as they are, was not adapted: its grid is theirs.
+        """
+        recorded = (entry.get("zoom") for entry in reversed(self.history))
+        zoom = next((float(zoom) for zoom in recorded if isinstance(zoom, int | float)), None)
+        return None if zoom == 1 and len(self.history) == 1 else zoom
+
+    @property
     def usual_zoom(self) -> float:
-        """Zoom of images whose pixel size says nothing: that at which it last learned from such, else 1."""
-        zooms = (entry.get("zoom") for entry in reversed(self.history))
-        return next((float(zoom) for zoom in zooms if isinstance(zoom, int | float)), 1.0)
+        """The same, or 1."""
+        return 1.0 if self.learned_zoom is None else self.learned_zoom
 
     def to_json(self) -> dict[str, Any]:
         """Return what the file's header holds: plain values, without where the file is."""

@@ -14,6 +14,7 @@ from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.normalisation import ArrayLike
 from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.rescaling import ZoomChoice, choose_zoom
+from napari_unet_seg.core.zoom_trials import FoundZoom
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class PredictSettings:
     pixel_size_nm
         Of the image: one number for Y and X, or (Y, X), or (Z, Y, X). None: unknown.
     zoom
-        Model-grid pixels per image pixel, 2 enlarges; beats the pixel size.
+        Model-grid pixels per image pixel, 2 enlarges; beats the pixel size. "auto": found by trying some
+        (`find_zoom`), whatever the pixel sizes say. None: as the pixel sizes say; where they are unknown, as
+        the model learned; where it never did, found.
     invert
         Bright becomes dark before the network sees it.
     device
@@ -46,7 +49,7 @@ class PredictSettings:
     axes: str | None = None
     channel: int | Literal["grey"] | None = None
     pixel_size_nm: float | tuple[float, ...] | None = None
-    zoom: float | None = None
+    zoom: float | Literal["auto"] | None = None
     invert: bool = False
     device: str = "auto"
     tile_px: int | None = None
@@ -56,8 +59,14 @@ class PredictSettings:
     def __post_init__(self) -> None:
         if self.tile_px is not None and self.tile_px < 1:
             raise InputError(f"The tile's side is {self.tile_px} px: choose 1 or more.")
-        if self.zoom is not None and not (math.isfinite(self.zoom) and self.zoom > 0):
-            raise InputError(f"The zoom is {self.zoom}: choose a positive number; 2 enlarges twofold.")
+        if isinstance(self.zoom, str):
+            is_possible = self.zoom == "auto"
+        else:
+            is_possible = self.zoom is None or (math.isfinite(self.zoom) and self.zoom > 0)
+        if not is_possible:
+            raise InputError(
+                f"The zoom is {self.zoom}: choose a positive number, 2 enlarges twofold, or 'auto'."
+            )
         sizes = self.pixel_size_nm if isinstance(self.pixel_size_nm, tuple) else (self.pixel_size_nm,)
         are_positive = all(size is None or (math.isfinite(size) and size > 0) for size in sizes)
         if not 1 <= len(sizes) <= 3 or not are_positive:
@@ -76,16 +85,28 @@ class PredictSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that a prediction needs to know, settled."""
+    """Everything that a prediction needs to know, settled.
+
+    Attributes
+    ----------
+    zoom
+        Along (Y, X); 1 as long as it is to be found.
+    zoom_unknown
+        Why it is to be found, in words; None when it is known.
+    found_zoom
+        Where it was found.
+    """
 
     image: ArrayLike
     model: Model
     settings: PredictSettings
     layout: Layout
     zoom: tuple[float, float]
+    zoom_unknown: str | None
     device: DeviceChoice
     objects: ObjectSettings
     notes: tuple[str, ...]
+    found_zoom: FoundZoom | None = None
 
 
 def resolve(image: ArrayLike, model: Model, settings: PredictSettings) -> Request:
@@ -103,9 +124,10 @@ def resolve(image: ArrayLike, model: Model, settings: PredictSettings) -> Reques
         settings=settings,
         layout=layout,
         zoom=zoom.zoom,
+        zoom_unknown=zoom.unknown,
         device=device,
         objects=settings.objects or model.objects,
-        notes=() if zoom.note is None else (zoom.note,),
+        notes=() if zoom.note is None or zoom.unknown is not None else (zoom.note,),
     )
 
 
@@ -126,11 +148,23 @@ def settle(
         channel=settings.channel,
         in_channels=info.architecture.in_channels,
     )
-    zoom = choose_zoom(
+    return layout, zoom_choice(info, settings), choose_device(settings.device)
+
+
+def zoom_choice(info: ModelInfo, settings: PredictSettings) -> ZoomChoice:
+    """What the settings and a model say of the zoom.
+
+    Raises
+    ------
+    InputError
+        The zoom is so extreme that a unit must be wrong.
+    """
+    if settings.zoom == "auto":
+        return ZoomChoice((1.0, 1.0), unknown="that was asked for")
+    return choose_zoom(
         settings.zoom,
         settings.pixel_size_yx_nm,
         info.pixel_size_nm,
         info.object_diameter_px,
-        info.usual_zoom,
+        info.learned_zoom,
     )
-    return layout, zoom, choose_device(settings.device)

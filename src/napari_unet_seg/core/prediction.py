@@ -21,6 +21,7 @@ from napari_unet_seg.core._memory import empty_cache
 from napari_unet_seg.core._plane_grid import GridGeometry, PlaneGrid
 from napari_unet_seg.core._tile_runner import TileOutput, TileRunner
 from napari_unet_seg.core._whole_image import whole_image_probabilities
+from napari_unet_seg.core.auto_zoom import FoundZoom, ZoomTrial, with_zoom, zoom_steps
 from napari_unet_seg.core.devices import choose_device
 from napari_unet_seg.core.errors import InputError, OutOfMemoryError
 from napari_unet_seg.core.models import Model, load_model
@@ -45,6 +46,7 @@ __all__ = [
     "PredictionStarted",
     "PredictionStep",
     "TileDone",
+    "ZoomTrial",
     "predict",
     "prediction_steps",
     "warm_up",
@@ -57,7 +59,7 @@ Box: TypeAlias = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class PredictionStarted:
-    """The first step: what is going to happen.
+    """The first step, but for those of the search for the zoom: what is going to happen.
 
     Attributes
     ----------
@@ -106,7 +108,7 @@ class PlaneDone:
     n_planes: int
 
 
-PredictionStep: TypeAlias = PredictionStarted | TileDone | PlaneDone | Note
+PredictionStep: TypeAlias = ZoomTrial | PredictionStarted | TileDone | PlaneDone | Note
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +125,8 @@ class Prediction:
         Of the labels.
     zoom
         Model-grid pixels per image pixel along (Y, X).
+    found_zoom
+        The search that it came from; None where it was known.
     pixel_size_nm
         (Y, X) as the settings said, or None.
     statistics
@@ -147,6 +151,7 @@ class Prediction:
     notes: tuple[str, ...]
     seconds: float
     complete: bool = True
+    found_zoom: FoundZoom | None = None
 
 
 def predict(image: ArrayLike, model: Model | str, settings: PredictSettings | None = None) -> Prediction:
@@ -200,7 +205,8 @@ def prediction_steps(
 
     Yields
     ------
-    PredictionStarted, then for each plane its TileDone and a PlaneDone, and Note where something was decided.
+    ZoomTrial while the zoom is being found, if it has to be; PredictionStarted, then for each plane its
+    TileDone and a PlaneDone, and Note where something was decided.
 
     Raises
     ------
@@ -211,11 +217,19 @@ def prediction_steps(
     request = resolve(
         image, load_model(model) if isinstance(model, str) else model, settings or PredictSettings()
     )
+    region = region or (slice(0, None), slice(0, None))
+    _spans(region, request.layout.plane_shape)  # refuses one without pixels
     engine = InferenceNetwork(request.model.network, request.device.device)
     arrays = _Arrays(request, probabilities_out, labels_out, keep=keep_probabilities)
-    run = _Run(request, engine, arrays, region or (slice(0, None), slice(0, None)))
+    run: _Run | None = None
     try:
-        is_complete = yield from run.steps()
+        is_stopped = False
+        if request.zoom_unknown is not None:
+            found = yield from zoom_steps(request, engine, region)
+            is_stopped = found is None
+            request = request if found is None else with_zoom(request, found)
+        run = _Run(request, engine, arrays, region)
+        is_complete = not is_stopped and (yield from run.steps())
         return run.result(time.perf_counter() - started, complete=is_complete)
     finally:
         del engine, run, arrays
@@ -312,6 +326,7 @@ class _Run:
             notes=tuple(self._notes),
             seconds=seconds,
             complete=complete,
+            found_zoom=request.found_zoom,
         )
 
     def _started(self) -> PredictionStarted:

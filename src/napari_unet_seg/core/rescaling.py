@@ -183,10 +183,21 @@ def unzoom_into(
 
 @dataclass(frozen=True)
 class ZoomChoice:
-    """Model-grid pixels per image pixel along (Y, X), and a sentence when it had to be assumed."""
+    """Model-grid pixels per image pixel along (Y, X).
+
+    Attributes
+    ----------
+    zoom
+        1 where nothing tells it.
+    note
+        A sentence when it had to be assumed.
+    unknown
+        Why nothing tells it, though the model knows a size, in words; None otherwise.
+    """
 
     zoom: tuple[float, float]
     note: str | None = None
+    unknown: str | None = None
 
 
 def choose_zoom(
@@ -194,9 +205,9 @@ def choose_zoom(
     pixel_size_nm: tuple[float, float] | None,
     model_pixel_size_nm: float | None,
     model_object_diameter_px: float | None,
-    usual_zoom: float = 1.0,
+    learned_zoom: float | None = None,
 ) -> ZoomChoice:
-    """The zoom for an image: as asked for, else from the two pixel sizes, else the usual one, which is said.
+    """The zoom for an image: as asked for, else from the two pixel sizes, else as learned, which is said.
 
     Parameters
     ----------
@@ -206,7 +217,7 @@ def choose_zoom(
         (Y, X) of the image, or None when unknown.
     model_pixel_size_nm, model_object_diameter_px
         What the model was trained at, as far as known.
-    usual_zoom
+    learned_zoom
         At which the model last learned from images whose pixel size says nothing.
 
     Raises
@@ -216,29 +227,21 @@ def choose_zoom(
     """
     if zoom is not None:
         return ZoomChoice(_checked(zoom, zoom))
-    hint = (
-        ""
-        if model_object_diameter_px is None
-        else (f"; its objects are about {model_object_diameter_px:.3g} px across: zoom so that yours are")
-    )
-    if usual_zoom != 1 and (model_pixel_size_nm is None or pixel_size_nm is None):
-        learned = "the one at which the model learned from images without a usable pixel size"
-        return ZoomChoice(_checked(usual_zoom, usual_zoom), f"Zoom {usual_zoom:g}: {learned}.")
-    if model_pixel_size_nm is None:
-        ignored = (
-            "the pixel size is ignored, because the model knows none"
-            if pixel_size_nm
-            else "no zoom was given"
-        )
-        return ZoomChoice((1.0, 1.0), f"Zoom 1: {ignored}{hint}.")
-    if pixel_size_nm is None:
+    if pixel_size_nm is not None and model_pixel_size_nm is not None:
         return ZoomChoice(
-            (1.0, 1.0),
-            f"Zoom 1: the image's pixel size is unknown; the model knows {model_pixel_size_nm:g} nm.",
+            _checked(pixel_size_nm[0] / model_pixel_size_nm, pixel_size_nm[1] / model_pixel_size_nm)
         )
-    return ZoomChoice(
-        _checked(pixel_size_nm[0] / model_pixel_size_nm, pixel_size_nm[1] / model_pixel_size_nm)
-    )
+    if learned_zoom is not None:
+        learned = "the one at which the model learned from images without a usable pixel size"
+        return ZoomChoice(_checked(learned_zoom, learned_zoom), f"Zoom {learned_zoom:g}: {learned}.")
+    if model_pixel_size_nm is not None:
+        why, knows = "the image's pixel size is unknown", f"the model knows {model_pixel_size_nm:g} nm"
+        return ZoomChoice((1.0, 1.0), f"Zoom 1: {why}; {knows}.", why)
+    why = "the pixel size is ignored, because the model knows none" if pixel_size_nm else "no zoom was given"
+    if model_object_diameter_px is None:  # nothing to compare with
+        return ZoomChoice((1.0, 1.0), f"Zoom 1: {why}.")
+    objects = f"its objects are about {model_object_diameter_px:.3g} px across: zoom so that yours are"
+    return ZoomChoice((1.0, 1.0), f"Zoom 1: {why}; {objects}.", why)
 
 
 def _checked(y: float, x: float) -> tuple[float, float]:

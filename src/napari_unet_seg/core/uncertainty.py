@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from napari_unet_seg.core._axes import Layout, PlaneView
 from napari_unet_seg.core._label_checks import by, check_mask
+from napari_unet_seg.core.auto_zoom import ZoomTrial, known_zoom_steps
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.normalisation import ArrayLike, NoFinitePixelError
@@ -78,7 +79,7 @@ class Searched:
     share_done: float
 
 
-SearchStep: TypeAlias = Searched | Note
+SearchStep: TypeAlias = Searched | ZoomTrial | Note
 
 
 def entropy(probabilities: Probabilities) -> Floats:
@@ -167,7 +168,8 @@ def where_next_steps(
 
     Yields
     ------
-    Searched whenever a tile is ready, and Note where something was decided.
+    ZoomTrial while the zoom is being found, if it has to be; Searched whenever a tile is ready, and Note
+    where something was decided.
 
     Returns
     -------
@@ -182,6 +184,10 @@ def where_next_steps(
     """
     model = load_model(model) if isinstance(model, str) else model
     layout, _, _ = settle(image, model.info, settings)
+    known = yield from known_zoom_steps(image, model, settings)
+    if known is None:
+        return []
+    settings = known
     planes = _chosen_planes(layout, plane_in_view, most_planes)
     search = _Search(model, settings, _box_around(layout.plane_shape, around), len(planes))
     for sentence in _decisions(layout, len(planes), search.box):
