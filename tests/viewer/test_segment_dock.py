@@ -193,6 +193,20 @@ def test_a_click_during_the_search_finds_the_same_zoom(qtbot: QtBot, plain: Segm
     assert "found" in plain.scale.said.text()
 
 
+def test_a_click_before_anything_is_ready_finds_the_zoom_once(viewer: Any, qtbot: QtBot) -> None:
+    viewer.add_image(synthetic_nuclei((160, 160)).image, name="plain")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
+    dock.model.choose("nuclei-fluorescence")
+    assert not dock.is_ready
+    dock.segment()
+    qtbot.waitUntil(lambda: dock.job is None and dock.is_ready, timeout=LONG_MS)
+    assert not dock.is_looking_for_zoom
+    prediction = dock.refinement.latest.prediction
+    assert prediction.found_zoom is not None
+    assert dock.scale.chosen_zoom == prediction.zoom[0]
+    assert "found" in dock.scale.said.text()
+
+
 def test_a_zoom_that_a_person_sets_is_left_alone(qtbot: QtBot, viewer: Any, plain: SegmentDock) -> None:
     plain.scale.zoom.setValue(0.8)
     assert not plain.is_looking_for_zoom

@@ -403,8 +403,9 @@ class SegmentDock(Dock):
         self.refinement.add(segmentation)
         self._seconds_per_px = segmentation.seconds_per_px
         self.where.describe(self._image, self._seconds_per_px)
-        if self.scale.is_looking:
-            self._finder.take(segmentation.prediction.found_zoom)
+        found = segmentation.prediction.found_zoom
+        if found is not None and segmentation.image_layer is self.image.layer:
+            self._finder.answer(self._zoom_question(), found)
         self._show_count()
         self.progress.say(result_in_words(segmentation))
         notes = (note for note in segmentation.prediction.notes if not note.startswith("Zoom "))

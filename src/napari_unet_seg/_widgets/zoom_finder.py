@@ -73,8 +73,15 @@ class ZoomFinder(QObject):
         self._job = job
         self._scale.show_looking()
 
+    def answer(self, question: Any, found: FoundZoom) -> None:
+        """Show what somebody else has found for a question; None: nobody asks any more."""
+        if question is not None:
+            self.leave()
+            self._question = question
+            self.take(found)
+
     def take(self, found: FoundZoom | None) -> None:
-        """Show what a search has found, this or another one; None: it was stopped, or failed."""
+        """Show what a search has found; None: it was stopped, or failed."""
         if found is None:
             self._scale.forget_found()
         else:
