@@ -4,7 +4,8 @@
     python benchmarks/model_scores.py --check    # measure, and fail where a model falls short of its record
 
 Runs `napari-unet-seg predict` and `evaluate` in a temporary folder, prints the figures, and writes them to
-benchmarks/results/model_scores.json. Test folders are never trained or tuned on.
+benchmarks/results/model_scores.json. Test folders are never trained or tuned on. Pixel sizes and zooms are
+given: what is lost where they have to be found is measured by auto_zoom.py.
 """
 
 from __future__ import annotations
@@ -53,13 +54,14 @@ CASES = (
         "nuclei-fluorescence",
         "nuclei-dsb2018/test/fluo/images",
         "nuclei-dsb2018/test/fluo/labels",
-        ("--each",),
+        ("--each", "--zoom=1"),
     ),
     Case(
         "nuclei-bbbc039/test",
         "nuclei-fluorescence",
         "nuclei-bbbc039/test/images.tif",
         "nuclei-bbbc039/test/labels.tif",
+        ("--zoom=1",),
     ),
     Case(
         "em-flyem-medulla/test",

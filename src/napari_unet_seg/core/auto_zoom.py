@@ -134,10 +134,10 @@ def zoom_steps(request: Request, engine: InferenceNetwork, region: Box | None = 
 def with_zoom(request: Request, found: FoundZoom) -> Request:
     """The request with the zoom that was found, which is said."""
     why = request.zoom_unknown
-    if found.is_sure:
-        note = f"Zoom {found.zoom:.3g}: found automatically, because {why}; set a zoom to choose it."
+    if found.is_sure:  # without the number, so that a batch says it once
+        note = f"Zoom found automatically, because {why}; set one to choose it."
     else:
-        note = f"Zoom {found.zoom:.3g}: {why}, and nothing in the image tells which fits; set a zoom."
+        note = f"Zoom {found.zoom:.2g}: {why}, and nothing in the image tells which fits; set one."
     return replace(
         request,
         zoom=(found.zoom, found.zoom),
