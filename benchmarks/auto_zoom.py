@@ -19,12 +19,10 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 from skimage.transform import resize
 
+import model_scores
 from _common import data_dir, write_result
-from model_scores import planes as planes_of
-from model_scores import run
 from napari_unet_seg.core._matching import match_objects
 
 SIZES = (0.5, 1.0, 2.0, 3.0)
@@ -34,97 +32,53 @@ MOST_LOST = 0.03
 
 @dataclass(frozen=True)
 class Case:
-    """One test set: files, or the planes of two stacks."""
+    """A test set of `model_scores`, and how it is judged here."""
 
-    name: str
-    model: str
-    images: str
-    labels: str
+    of: model_scores.Case
     score: str
     true_zoom: float
     """At the images' own size."""
-    has_bar: bool = True
+    has_bar: bool
 
 
-CASES = (
-    Case(
-        "nuclei-dsb2018/test/fluo",
-        "nuclei-fluorescence",
-        "nuclei-dsb2018/test/fluo/images",
-        "nuclei-dsb2018/test/fluo/labels",
-        "f1_at",
-        1.0,
-    ),
-    Case(
-        "nuclei-bbbc039/test",
-        "nuclei-fluorescence",
-        "nuclei-bbbc039/test/images.tif",
-        "nuclei-bbbc039/test/labels.tif",
-        "f1_at",
-        1.0,
-    ),
-    Case(
-        "em-flyem-medulla/test",
-        "em-boundaries",
-        "em-flyem-medulla/test/images.tif",
-        "em-flyem-medulla/test/labels.tif",
-        "v_rand",
-        1.0,
-        has_bar=False,
-    ),
-    Case(
-        "em-isbi2012/test",
-        "em-boundaries",
-        "em-isbi2012/test/images.tif",
-        "em-isbi2012/test/labels.tif",
-        "v_rand",
-        0.4,
-        has_bar=False,
-    ),
-)
-
-
-def planes(case: Case) -> list[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """Name, image and truth of each plane."""
-    images, labels = data_dir() / case.images, data_dir() / case.labels
-    if images.is_dir():
-        names = sorted(path.stem for path in images.glob("*.tif"))
-        return [
-            (name, tifffile.imread(images / f"{name}.tif"), tifffile.imread(labels / f"{name}.tif"))
-            for name in names
-        ]
-    pairs = zip(tifffile.imread(images), tifffile.imread(labels), strict=True)
-    return [(f"{number:03d}", image, truth) for number, (image, truth) in enumerate(pairs)]
+JUDGED = {
+    "nuclei-dsb2018/test/fluo": ("f1_at", 1.0, True),
+    "nuclei-bbbc039/test": ("f1_at", 1.0, True),
+    "em-flyem-medulla/test": ("v_rand", 1.0, False),
+    "em-isbi2012/test": ("v_rand", 0.4, False),
+}
+CASES = tuple(Case(case, *JUDGED[case.name]) for case in model_scores.CASES)
 
 
 def write_resampled(case: Case, size: float, folder: Path) -> None:
     """Images linearly, after smoothing where they shrink; labels by the nearest pixel."""
     for part in ("images", "labels"):
         (folder / part).mkdir()
-    for name, image, truth in planes(case):
+    images, labels = (model_scores.planes(data_dir() / path) for path in (case.of.images, case.of.labels))
+    for number, (image, truth) in enumerate(zip(images, labels, strict=True)):
         shape = tuple(max(1, round(length * size)) for length in truth.shape)
         indices = (
             np.minimum(((np.arange(new) + 0.5) / size).astype(int), old - 1)
             for new, old in zip(shape, truth.shape, strict=True)
         )
         resampled = resize(image, shape, order=1, anti_aliasing=size < 1, preserve_range=True)
-        tifffile.imwrite(folder / "images" / f"{name}.tif", np.rint(resampled).astype(image.dtype))
-        tifffile.imwrite(folder / "labels" / f"{name}.tif", truth[np.ix_(*indices)])
+        tifffile.imwrite(folder / "images" / f"{number:03d}.tif", np.rint(resampled).astype(image.dtype))
+        tifffile.imwrite(folder / "labels" / f"{number:03d}.tif", truth[np.ix_(*indices)])
 
 
 def scored(case: Case, folder: Path, zoom: str) -> tuple[float, list[float]]:
     """Score of all images, and the zoom of each."""
     out = folder / f"out-{zoom}"
-    options = ["--model", case.model, "--out", str(out), "--each"]
+    options = ["--model", case.of.model, "--out", str(out), "--each"]
     options += [] if zoom == "found" else ["--zoom", zoom]
-    predicted = run("predict", str(folder / "images"), *options)
+    predicted = model_scores.run("predict", str(folder / "images"), *options)
     zooms = [each["zoom"] for each in predicted["images"]]
-    if case.score == "f1_at":  # without the other scores, which take minutes on large images
-        pairs = zip(planes_of(out), planes_of(folder / "labels"), strict=True)
-        return reduce(add, (match_objects(found, truth.astype(np.int64)) for found, truth in pairs)).f1()[
-            "0.5"
-        ], zooms
-    return run("evaluate", str(out), str(folder / "labels"))[case.score], zooms
+    if case.score == "v_rand":
+        return model_scores.run("evaluate", str(out), str(folder / "labels"))["v_rand"], zooms
+    # Without the other scores, which take minutes on large images.
+    pairs = zip(model_scores.planes(out), model_scores.planes(folder / "labels"), strict=True)
+    matches = reduce(add, (match_objects(found, truth.astype(np.int64)) for found, truth in pairs))
+    return matches.f1()["0.5"], zooms
 
 
 def measured(case: Case, size: float) -> dict[str, Any]:
@@ -142,7 +96,7 @@ def measured(case: Case, size: float) -> dict[str, Any]:
         "median_zoom": round(float(np.median(zooms)), 3),
         "off_by_octaves": [round(float(value), 2) for value in np.percentile(ratios, [5, 50, 95])],
     }
-    print(f"{case.name} × {size:g}: {result}", flush=True)
+    print(f"{case.of.name} × {size:g}: {result}", flush=True)
     return result
 
 
@@ -153,13 +107,13 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the name of a test set")
     parser.add_argument("--sizes", type=float, nargs="+", default=SIZES)
     arguments = parser.parse_args()
-    cases = [case for case in CASES if arguments.only in case.name]
-    rows = {case.name: {f"{size:g}": measured(case, size) for size in arguments.sizes} for case in cases}
+    cases = [case for case in CASES if arguments.only in case.of.name]
+    rows = {case.of.name: {f"{size:g}": measured(case, size) for size in arguments.sizes} for case in cases}
     if arguments.only or tuple(arguments.sizes) != SIZES:
         return
     lost = {
-        case.name: round(
-            rows[case.name]["1"]["undone"] - min(row["found"] for row in rows[case.name].values()), 4
+        case.of.name: round(
+            rows[case.of.name]["1"]["undone"] - min(row["found"] for row in rows[case.of.name].values()), 4
         )
         for case in CASES
         if case.has_bar
