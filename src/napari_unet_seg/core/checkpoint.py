@@ -15,7 +15,7 @@ from napari_unet_seg.core.atomic import write_atomically
 from napari_unet_seg.core.errors import ModelFileError
 
 _HEADER_ENTRY = "napari_unet_seg_checkpoint"
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True, eq=False)

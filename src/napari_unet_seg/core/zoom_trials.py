@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label
 
+from napari_unet_seg.core._gaps import connected_objects
 from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.objects import objects_from_probabilities
 
 _STEP = math.sqrt(2)
 ZOOMS = tuple(_STEP**step for step in range(-6, 5))
 """Those that are tried, an eighth to fourfold."""
-
-
 FEWEST_OBJECTS = 3
 """With fewer whole objects in sight, their size is chance; where no zoom shows as many, one has to do."""
 LEAST_CONFIDENCE = 0.65
@@ -74,7 +72,7 @@ def tried(zoom: float, probabilities: NDArray[np.floating[Any]], info: ModelInfo
     foreground = 1 - probabilities[0]
     if info.task == "classes":
         decided = probabilities.argmax(axis=0)
-        areas = _whole_areas(label(decided, connectivity=1))
+        areas = _whole_areas(connected_objects(decided))
     else:
         decided = (foreground > info.objects.threshold).astype(np.intp)
         probabilities = np.stack([probabilities[0], foreground])
