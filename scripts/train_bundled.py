@@ -1,22 +1,19 @@
-"""Train the models that ship with the package, on the `train/` folders only, with the project's own command.
+"""Train the models that ship with the package, on the `train/` folders only, with the project's own training.
 
     python scripts/train_bundled.py prepare em-boundaries   # data as files, into .scratch/
     python scripts/train_bundled.py train em-boundaries     # resumable; writes into .scratch/
     python scripts/train_bundled.py bundle em-boundaries    # float16, credit, licence; into the package
 
-`train` prints the command that it runs. Scores are measured afterwards with `napari-unet-seg predict` and
-`evaluate`; the model cards beside the weights say how.
+Scores are measured afterwards by `benchmarks/model_scores.py`; the model cards beside the weights hold them.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shlex
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,16 @@ import tifffile
 from skimage.measure import label as connected_pieces
 from skimage.segmentation import find_boundaries
 
+from napari_unet_seg._cli._annotations import read_annotations
+from napari_unet_seg._cli._options import Coding
+from napari_unet_seg.core.annotation import Annotation
+from napari_unet_seg.core.architecture import Architecture
+from napari_unet_seg.core.augment_settings import AugmentSettings
+from napari_unet_seg.core.models import Model, load_model, new_model
+from napari_unet_seg.core.objects import ObjectSettings
+from napari_unet_seg.core.steps import Note
+from napari_unet_seg.core.training import TrainSettings, TrainStep, ValidationStep, training_steps
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRATCH = REPOSITORY / ".scratch"
 DATA = Path(os.environ.get("NAPARI_UNET_SEG_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -32,13 +39,36 @@ WEIGHTS = REPOSITORY / "src" / "napari_unet_seg" / "weights"
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One training: from scratch, or from the stage before.
+
+    Attributes
+    ----------
+    train, validation
+        Folder, or folders, with `images` and `labels`; without validation, a part of `train` is held out.
+    width
+        Channels of the first level, where it starts from scratch.
+    """
+
+    settings: TrainSettings
+    train: Path
+    validation: Path | None = None
+    width: int = 16
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one bundled model is made."""
 
     prepare: Callable[[Path], None]
-    stages: tuple[tuple[str, ...], ...]  # arguments of `train`; each stage starts from the one before
+    stages: tuple[Stage, ...]
     info: dict[str, Any] = field(default_factory=dict)
     objects: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of the softmax."""
+        return len(self.info["class_names"])
 
 
 def no_preparation(_: Path) -> None:
@@ -95,17 +125,30 @@ def with_membrane(ids: np.ndarray) -> np.ndarray:
     return pieces.astype(np.uint16)
 
 
-NUCLEI = (
-    f"--images={DATA}/nuclei-dsb2018/train/fluo/images",
-    f"--labels={DATA}/nuclei-dsb2018/train/fluo/labels",
-)
+def prepare_axons(folder: Path) -> None:
+    """Keep the smallest image for validation; two others are of the same animal."""
+    for kind in ("images", "labels"):
+        for file in sorted((DATA / "axons-sem" / "train" / kind).iterdir()):
+            name = "val" if "rat3_sample-data9" in file.name else "train"
+            (folder / name / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / name / kind / file.name)
+
+
+def carrying_over(**changes: Any) -> AugmentSettings:
+    """Augmentation for other microscopes: more magnifications, more noise and blur, sometimes inverted."""
+    return AugmentSettings(
+        scale_range=(0.5, 2.0), noise_sigma=0.08, blur_sigma_px=1.2, invert_probability=0.1, **changes
+    )
+
+
+NUCLEI = DATA / "nuclei-dsb2018" / "train" / "fluo"
 
 RECIPES = {
     "nuclei-fluorescence": Recipe(
         prepare=no_preparation,
         stages=(
-            (*NUCLEI, "--preset=thorough", "--steps=3600"),
-            (*NUCLEI, "--preset=thorough", "--steps=2400", "--val-fraction=0.15"),
+            Stage(TrainSettings.thorough(steps=3600), NUCLEI),
+            Stage(TrainSettings.thorough(steps=2400, validation_fraction=0.15), NUCLEI),
         ),
         info={
             "class_names": ("background", "nucleus"),
@@ -118,18 +161,15 @@ RECIPES = {
     "em-boundaries": Recipe(
         prepare=prepare_flyem,
         stages=(
-            (
-                f"--images={SCRATCH}/em-boundaries/train/images",
-                f"--labels={SCRATCH}/em-boundaries/train/labels",
-                f"--val-images={SCRATCH}/em-boundaries/val/images",
-                f"--val-labels={SCRATCH}/em-boundaries/val/labels",
-                "--preset=thorough",
-                "--steps=5000",
-                "--pixel-size=10",
+            Stage(
+                TrainSettings.thorough(steps=5000),
+                SCRATCH / "em-boundaries" / "train",
+                SCRATCH / "em-boundaries" / "val",
             ),
         ),
         info={
             "class_names": ("membrane", "cell"),
+            "pixel_size_nm": 10.0,
             "licence": "CC BY 4.0",
             "credit": "HHMI Janelia FlyEM, Drosophila medulla FIB-SEM (Takemura et al. 2015)",
             "description": "Cell interiors and membranes in EM of neural tissue; FIB-SEM at 10 nm/px",
@@ -139,13 +179,10 @@ RECIPES = {
     "cells-phase-contrast": Recipe(
         prepare=prepare_phase,
         stages=(
-            (
-                f"--images={SCRATCH}/cells-phase-contrast/train/images",
-                f"--labels={SCRATCH}/cells-phase-contrast/train/labels",
-                f"--val-images={SCRATCH}/cells-phase-contrast/val/images",
-                f"--val-labels={SCRATCH}/cells-phase-contrast/val/labels",
-                "--preset=thorough",
-                "--steps=5000",
+            Stage(
+                TrainSettings.thorough(steps=4000, averaging=0.998, augmentation=carrying_over()),
+                SCRATCH / "cells-phase-contrast" / "train",
+                SCRATCH / "cells-phase-contrast" / "val",
             ),
         ),
         info={
@@ -156,17 +193,16 @@ RECIPES = {
         },
     ),
     "axons-sem": Recipe(
-        prepare=no_preparation,
+        prepare=prepare_axons,
         stages=(
-            (
-                f"--images={DATA}/axons-sem/train/images",
-                f"--labels={DATA}/axons-sem/train/labels",
-                "--task=classes",
-                "--preset=thorough",
-                "--steps=5000",
+            Stage(
+                TrainSettings.thorough(steps=3000, averaging=0.998, augmentation=carrying_over()),
+                SCRATCH / "axons-sem" / "train",
+                SCRATCH / "axons-sem" / "val",
             ),
         ),
         info={
+            "task": "classes",
             "class_names": ("background", "myelin", "axon"),
             "licence": "MIT",
             "credit": "AxonDeepSeg, rat spinal cord SEM (doi 10.5281/zenodo.5498378)",
@@ -176,17 +212,59 @@ RECIPES = {
 }
 
 
-def train(name: str) -> None:
-    """Run the project's own command for each stage, going on with an interrupted run."""
-    start: Path | None = None
-    for number, arguments in enumerate(RECIPES[name].stages, start=1):
+def train(name: str, *, seed: int) -> None:
+    """Run each stage, going on with an interrupted one."""
+    recipe, model = RECIPES[name], None
+    for number, stage in enumerate(recipe.stages, start=1):
         out = stage_file(name, number)
         if not out.exists():
-            command = [str(Path(sys.executable).with_name("napari-unet-seg")), "train", *arguments]
-            command += [f"--out={out}", "--resume", *([f"--from={start}"] if start else [])]
-            print(shlex.join(command), flush=True)
-            subprocess.run(command, check=True)
-        start = out
+            run(stage, model or untrained(recipe, stage, seed), out, seed)
+        model = load_model(out)
+
+
+def untrained(recipe: Recipe, stage: Stage, seed: int) -> Model:
+    """The network of the recipe, before its first stage."""
+    architecture = Architecture(
+        out_channels=recipe.n_classes,
+        base_channels=stage.width,
+        batch_norm=True,
+        padding="same",
+        dropout=0.0,
+    )
+    return new_model(architecture, seed=seed, **recipe.info)
+
+
+def run(stage: Stage, start: Model, out: Path, seed: int) -> None:
+    """Train one stage, saying what it does every hundredth step, and write its best model."""
+    size = start.info.pixel_size_nm
+    steps = training_steps(
+        start,
+        annotations_of(stage.train, size),
+        replace(stage.settings, seed=seed),
+        validation=[] if stage.validation is None else annotations_of(stage.validation, size),
+        checkpoint=out.with_suffix(".checkpoint"),
+        resume=True,
+    )
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            print(end.value.save(out, overwrite=True), flush=True)
+            return
+        if isinstance(step, Note):
+            print(step.message, flush=True)
+        elif isinstance(step, ValidationStep):
+            kept = ", kept" * step.is_best
+            print(f"step {step.step}: {step.score.name} {step.score.value:.4f}{kept}", flush=True)
+        elif isinstance(step, TrainStep) and step.step % 100 == 0:
+            print(
+                f"step {step.step} of {step.n_steps}: loss {step.loss:.4f}, {step.seconds:.2f} s", flush=True
+            )
+
+
+def annotations_of(folder: Path, pixel_size_nm: float | None) -> list[Annotation]:
+    """What a folder of images and a folder of labels hold."""
+    return read_annotations(folder / "images", folder / "labels", None, Coding.dense, pixel_size_nm)
 
 
 def stage_file(name: str, number: int) -> Path:
@@ -196,9 +274,6 @@ def stage_file(name: str, number: int) -> Path:
 
 def bundle(name: str) -> None:
     """Store the trained model in the package as float16, with everything that a person should know of it."""
-    from napari_unet_seg.core.models import load_model
-    from napari_unet_seg.core.objects import ObjectSettings
-
     recipe = RECIPES[name]
     model = load_model(stage_file(name, len(recipe.stages)))
     finished = model.copy(name=name, objects=ObjectSettings(**recipe.objects), **recipe.info)
@@ -212,12 +287,13 @@ def main() -> None:
     )
     parser.add_argument("step", choices=["prepare", "train", "bundle"])
     parser.add_argument("model", choices=sorted(RECIPES))
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     SCRATCH.mkdir(exist_ok=True)
     if arguments.step == "prepare":
         RECIPES[arguments.model].prepare(SCRATCH / arguments.model)
     elif arguments.step == "train":
-        train(arguments.model)
+        train(arguments.model, seed=arguments.seed)
     else:
         bundle(arguments.model)
 
