@@ -149,6 +149,17 @@ RECIPES = {
         stages=(
             Stage(TrainSettings.thorough(steps=3600), NUCLEI),
             Stage(TrainSettings.thorough(steps=2400, validation_fraction=0.15), NUCLEI),
+            Stage(
+                TrainSettings.thorough(
+                    steps=5000,
+                    validation_fraction=0.15,
+                    averaging=0.999,
+                    augmentation=replace(
+                        AugmentSettings.default(), scale_range=(0.6, 1.7), invert_probability=0.1
+                    ),
+                ),
+                NUCLEI,
+            ),
         ),
         info={
             "class_names": ("background", "nucleus"),
