@@ -311,8 +311,9 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 def _say_what_was_written(out: Path, prediction: Prediction) -> None:
     for note in prediction.notes:
         say(note)
-    n_objects = int(prediction.labels.max(initial=0))
-    what = f"{n_objects} objects" if prediction.task == "instances" else "A class map"
+    what = "A class map"
+    if prediction.objects is not None:
+        what = f"{int(prediction.objects.max(initial=0))} objects"
     say(
         f"{what} in {prediction.seconds:.1f} s with '{prediction.model_name}': probabilities.ome.tif, "
         f"labels.ome.tif and screenshot.png are in '{out}'."

@@ -303,7 +303,7 @@ def add_prediction(
     Returns
     -------
     layers
-        Those that were added, labels first.
+        Those that were added: labels first, then the objects of a class task that has some.
 
     Raises
     ------
@@ -325,8 +325,13 @@ def add_prediction(
         )
     where = placement(like, image.axes.replace("S", ""), prediction.axes)
     base = f"{image.name} › {prediction.model_name}"
-    labels = prediction.labels.astype(label_dtype(int(prediction.labels.max(initial=0))))
-    added = [viewer.add_labels(labels, name=unused_name(viewer, f"{base} › labels"), **where)]
+    kinds = {"labels": prediction.labels}
+    if prediction.task == "classes" and prediction.objects is not None:
+        kinds["objects"] = prediction.objects
+    added = []
+    for kind, ids in kinds.items():
+        narrow = ids.astype(label_dtype(int(ids.max(initial=0))))
+        added.append(viewer.add_labels(narrow, name=unused_name(viewer, f"{base} › {kind}"), **where))
     for name, values in zip(prediction.class_names[1:], prediction.probabilities[1:], strict=True):
         if probabilities:
             added.append(add_probability(viewer, values, unused_name(viewer, f"{base} › P({name})"), where))

@@ -179,6 +179,20 @@ def test_a_class_model_writes_its_class_map(run: Run, image: Path, tmp_path: Pat
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "o.tif"), squares() > 0)
 
 
+def test_the_table_of_a_class_model_is_about_its_objects(run: Run, image: Path, tmp_path: Path) -> None:
+    classes = make_bright_model(
+        tmp_path / "classes.safetensors",
+        task="classes",
+        class_names=("dark", "bright"),
+        object_class="bright",
+    )
+    out, table = tmp_path / "o.tif", tmp_path / "t.csv"
+    ran = run("predict", image, "--model", classes, "--out", out, "--table", table, "--json")
+    np.testing.assert_array_equal(tifffile.imread(out), squares() > 0)
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == ran.json["objects"] == squares().max()
+
+
 @pytest.mark.parametrize("channel", ["grey", "1", "green"])
 def test_one_channel_of_a_colour_image_can_be_chosen(
     run: Run, model: Path, tmp_path: Path, channel: str

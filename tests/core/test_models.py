@@ -178,6 +178,24 @@ def test_a_file_of_a_newer_version_says_so(model: Model, tmp_path: Path) -> None
         load_model(path)
 
 
+def test_the_class_whose_pieces_are_objects_comes_back(tmp_path: Path) -> None:
+    names = ("background", "myelin", "axon")
+    tissue = new_model(
+        Architecture(out_channels=3, base_channels=1), task="classes", class_names=names, object_class="axon"
+    )
+    info = load_model(tissue.save(tmp_path / "tissue.safetensors")).info
+    assert (info.object_class, info.object_class_id) == ("axon", 2)
+    assert new_model(TINY).info.object_class_id is None
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [("classes", "background"), ("classes", "glia"), ("instances", "b")]
+)
+def test_only_a_class_of_a_class_task_holds_objects(task: str, name: str) -> None:
+    with pytest.raises(InputError, match=f"objects of class '{name}'"):
+        new_model(TINY, task=task, class_names=("background", "b"), object_class=name)
+
+
 def test_class_names_must_fit_the_architecture() -> None:
     with pytest.raises(InputError, match="class names"):
         new_model(TINY, class_names=("a", "b", "c"))

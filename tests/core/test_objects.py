@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_unet_seg.core.errors import InputError
-from napari_unet_seg.core.objects import ObjectSettings, label_probabilities, objects_from_probabilities
+from napari_unet_seg.core.objects import (
+    ObjectSettings,
+    label_probabilities,
+    objects_from_probabilities,
+    objects_of_class,
+)
 
 Mask = NDArray[np.float32]
 
@@ -217,3 +222,17 @@ def test_probabilities_without_enough_axes_are_refused() -> None:
         objects_from_probabilities(np.zeros(5, np.float32))
     with pytest.raises(InputError, match="class axis"):
         label_probabilities(np.zeros((5, 5), np.float32), "classes")
+
+
+def test_objects_of_a_class_are_its_pieces_of_some_size_with_their_holes_filled() -> None:
+    classes = np.zeros((2, 20, 30), np.uint8)
+    classes[:, 2:12, 2:12] = 1
+    classes[:, 4:10, 4:10] = 2
+    classes[:, 6, 6] = 1  # inside an axon
+    classes[1, 15:19, 20:28] = 2
+    classes[1, 0, 29] = 2
+    found = objects_of_class(classes, 2, ObjectSettings(min_size_px=5, split_touching=1.0))
+    assert [len(np.unique(plane)) - 1 for plane in found] == [1, 2]
+    assert (found[0, 4:10, 4:10] == 1).all()
+    assert not found[1, 0, 29]
+    assert found.max() == 3

@@ -23,6 +23,7 @@ from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.errors import InputError, OutOfMemoryError
 from napari_unet_seg.core.models import Model, new_model
 from napari_unet_seg.core.network import class_probabilities
+from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.prediction import (
     PlaneDone,
     Prediction,
@@ -174,6 +175,27 @@ def test_one_sigmoid_becomes_two_classes() -> None:
     result = predict(picture(20, 21), random_model(out_channels=1))
     assert result.probabilities.shape[0] == len(result.class_names) == 2
     np.testing.assert_allclose(result.probabilities.sum(axis=0), 1, rtol=1e-5)
+
+
+def test_the_object_class_of_a_class_task_gives_instances_numbered_over_the_stack() -> None:
+    names = ("a", "b", "c")
+    model = random_model(task="classes", out_channels=3).copy(class_names=names, object_class="c")
+    settings = PredictSettings(objects=ObjectSettings(min_size_px=0, fill_holes=False))
+    steps = list(prediction_steps(picture(2, 40, 41), model, settings))
+    result = predict(picture(2, 40, 41), model, settings)
+    assert result.objects is not None
+    np.testing.assert_array_equal(result.objects > 0, result.labels == 2)
+    ids = [set(np.unique(plane[plane > 0])) for plane in result.objects]
+    assert all(ids)
+    assert not ids[0] & ids[1]
+    planes = [step.objects for step in steps if isinstance(step, PlaneDone)]
+    np.testing.assert_array_equal(np.stack(planes), result.objects)
+
+
+def test_without_an_object_class_there_are_no_instances_of_classes() -> None:
+    assert predict(picture(20, 21), random_model(task="classes", out_channels=3)).objects is None
+    instances = predict(picture(20, 21), random_model())
+    assert instances.objects is instances.labels
 
 
 def test_a_class_task_is_labelled_with_the_likeliest_class() -> None:

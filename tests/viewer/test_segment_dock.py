@@ -419,6 +419,42 @@ def test_a_class_model_shows_classes_and_offers_no_object_settings(
     assert dock.objects.heading.text().startswith("Classes")
 
 
+def test_the_objects_of_a_class_get_a_layer_a_count_and_the_table(
+    qtbot: QtBot, viewer: Any, bright_model: Model, squares: Any, tmp_path: Path
+) -> None:
+    names = ("dark", "bright")
+    bright_model.copy(task="classes", class_names=names, object_class="bright").save("tissue")
+    add_stack(viewer, squares)
+    dock = dock_in(viewer, qtbot)
+    dock.model.choose("tissue")
+    dock.where.choose("stack")
+    segment(qtbot, dock)
+    classes, objects = viewer.layers["em › tissue › labels"], viewer.layers["em › tissue › bright objects"]
+    np.testing.assert_array_equal(classes.data, squares > 128)
+    np.testing.assert_array_equal(objects.data > 0, squares > 128)
+    assert len(np.unique(objects.data)) == 1 + 6
+    assert dock.objects.heading.text() == "Bright objects: 6 found"
+    qtbot.waitUntil(lambda: classes.visible and objects.visible, timeout=LONG_MS)
+    dock.save_table(tmp_path / "table.csv")
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+    assert len((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()) == 1 + 6
+
+
+def test_an_objects_layer_that_was_removed_meanwhile_is_not_missed(
+    qtbot: QtBot, viewer: Any, bright_model: Model, squares: Any, tmp_path: Path
+) -> None:
+    names = ("dark", "bright")
+    bright_model.copy(task="classes", class_names=names, object_class="bright").save("tissue")
+    add_stack(viewer, squares)
+    dock = dock_in(viewer, qtbot)
+    dock.model.choose("tissue")
+    segment(qtbot, dock)
+    viewer.layers.remove("em › tissue › bright objects")
+    dock.save_table(tmp_path / "table.csv")
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+    assert (tmp_path / "table.csv").read_text(encoding="utf-8").count("\n") == 2, "the class"
+
+
 def test_the_table_is_saved(qtbot: QtBot, dock: SegmentDock, tmp_path: Path) -> None:
     assert not dock.table_button.isEnabled()
     segment(qtbot, dock)

@@ -49,7 +49,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of one image; `n_objects` is None in a class task."""
+    """What came of one image; `n_objects` is None where there are classes only."""
 
     job: Job
     prediction: Prediction
@@ -127,7 +127,7 @@ class Batch:
         """Everything that came of it; a value that differs between images is null."""
         images = [done.as_json() for done in self._done]
         same = {key: _common([image[key] for image in images]) for key in ("device", "tile", "zoom")}
-        is_counted = self._model.task == "instances"
+        is_counted = self._model.task == "instances" or bool(self._model.info.object_class)
         return {
             "outputs": [path for image in images for path in image["outputs"]],
             "model": self._model.name,
@@ -190,7 +190,7 @@ def predict_one(job: Job, model: Model, wishes: Wishes, say_once: Callable[[str]
             _write(temporary, job, opened, voxel, prediction, scratch, wishes)
         except InputError as error:
             raise UNetSegError(str(error)) from error
-    n_objects = int(prediction.labels.max(initial=0)) if model.task == "instances" else None
+    n_objects = None if prediction.objects is None else int(prediction.objects.max(initial=0))
     return Done(job, prediction, n_objects)
 
 
@@ -316,7 +316,8 @@ def _write_table(
 
     spacing = [voxel_size_nm[axis] for axis in "YX"] if {"Y", "X"} <= set(voxel_size_nm) else None
     grey = None if "C" in opened.axes else opened.data
-    table = region_table(prediction.labels, grey, spacing=spacing, unit="nm" if spacing else "pixel")
+    regions = prediction.labels if prediction.objects is None else prediction.objects
+    table = region_table(regions, grey, spacing=spacing, unit="nm" if spacing else "pixel")
     write_csv(table, path)
 
 

@@ -135,7 +135,8 @@ def request_of(
 
 def _check_memory(request: Request) -> None:
     """Of the planes that are segmented: what a layer holds of others is not there until it is written."""
-    needed = request.n_planes * math.prod(request.image.label_shape[-2:]) * _LABEL_BYTES
+    n_results = 2 if request.info.object_class else 1
+    needed = n_results * request.n_planes * math.prod(request.image.label_shape[-2:]) * _LABEL_BYTES
     free = available_bytes(torch.device("cpu"))
     if needed > free:
         raise InputError(
@@ -157,7 +158,13 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class PlaneLabels:
-    """Labels of the wanted box of a complete plane; ids run from `first_id` to `last_id` (0, 0: none)."""
+    """Labels of the wanted box of a complete plane; ids run from `first_id` to `last_id` (0, 0: none).
+
+    Attributes
+    ----------
+    objects
+        The instances of the object class, where labels are classes and the model names one.
+    """
 
     plane: Index
     labels: NDArray[Any]
@@ -165,6 +172,7 @@ class PlaneLabels:
     last_id: int
     planes_done: int
     n_planes: int
+    objects: PlaneLabels | None = None
 
 
 def zoom_search_steps(request: Request) -> ZoomSteps:
@@ -198,7 +206,9 @@ def _to_be_shown(step: PredictionStep, request: Request) -> Any:
     if isinstance(step, TileDone):
         return _piece(step, request)
     if isinstance(step, PlaneDone):
-        return _plane_labels(step.plane, step.labels[request.box], step.planes_done, step.n_planes)
+        where = (step.plane, step.planes_done, step.n_planes)
+        objects = None if step.objects is None else _plane_labels(step.objects[request.box], *where)
+        return _plane_labels(step.labels[request.box], *where, objects)
     return step
 
 
@@ -218,12 +228,19 @@ def _piece(step: TileDone, request: Request) -> Piece:
     )
 
 
-def _plane_labels(plane: Index, labels: NDArray[np.int32], planes_done: int, n_planes: int) -> PlaneLabels:
+def _plane_labels(
+    labels: NDArray[np.int32],
+    plane: Index,
+    planes_done: int,
+    n_planes: int,
+    objects: PlaneLabels | None = None,
+) -> PlaneLabels:
     last_id = int(labels.max(initial=0))
     first_id = int(labels.min(where=labels > 0, initial=last_id))
     if label_dtype(last_id) is np.int32:
         _get_ready_for_wide_ids()
-    return PlaneLabels(plane, labels.astype(label_dtype(last_id)), first_id, last_id, planes_done, n_planes)
+    narrow = labels.astype(label_dtype(last_id))
+    return PlaneLabels(plane, narrow, first_id, last_id, planes_done, n_planes, objects)
 
 
 @cache
@@ -266,9 +283,9 @@ def relabel_steps(
             found[found > 0] += offset
             last_id = last_id if is_preview else max(last_id, int(found.max(initial=0)))
         labels[plane] = found
-        if (yield _plane_labels(plane, found[request.box], n_done, len(planes))) is STOP:
+        if (yield _plane_labels(found[request.box], plane, n_done, len(planes))) is STOP:
             return None
-    return replace(prediction, labels=labels)
+    return replace(prediction, labels=labels, objects=labels)
 
 
 def _in_view_first(planes: Sequence[Index], first: Index | None) -> Iterator[Index]:

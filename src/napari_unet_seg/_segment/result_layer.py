@@ -204,16 +204,21 @@ class ResultLayer:
 
 
 def result_layer(
-    viewer: Any, image_layer: Any, image: LayerImage, model_name: str, region: Region
+    viewer: Any, image_layer: Any, image: LayerImage, model_name: str, region: Region, what: str = "labels"
 ) -> ResultLayer:
     """The layer for a new result: the last of this image and model if free there, else a hidden new one.
+
+    Parameters
+    ----------
+    what
+        It holds, as the end of its name.
 
     Raises
     ------
     InputError
         The system does not give the memory for a new one.
     """
-    base = f"{image.name} › {model_name} › labels"
+    base = f"{image.name} › {model_name} › {what}"
     names = {str(layer.name): layer for layer in viewer.layers}
     number, latest = 1, None
     while (name := base if number == 1 else f"{base} #{number}") in names:

@@ -60,6 +60,8 @@ class Segmentation(QObject):  # type: ignore[misc]
         The result so far; None until the network is done.
     layer
         Of napari, being filled; None before it runs.
+    objects_layer
+        The one that holds the instances: `layer` itself, one of its own where that holds classes, or None.
     n_objects
         In the planes that are complete.
     """
@@ -78,15 +80,24 @@ class Segmentation(QObject):  # type: ignore[misc]
         self._show = QTimer(self)
         self._show.setSingleShot(True)
         self._show.setInterval(_SHOW_AFTER_MS)
-        self._show.timeout.connect(self._show_layer)
+        self._show.timeout.connect(self._show_layers)
         self._beat = Beat()
         self._result: ResultLayer | None = None
+        self._class_objects: ResultLayer | None = None
+        self._not_shown: list[ResultLayer] = []
         self._id_offset = 0
 
     @property
     def layer(self) -> Any:
         """The labels layer that holds it; None before it runs."""
         return None if self._result is None else self._result.layer
+
+    @property
+    def objects_layer(self) -> Any:
+        """The labels layer of the instances; None where there is none, or where it was removed."""
+        if self.request.info.task == "instances":
+            return self.layer
+        return None if self._class_objects is None else self._of_viewer(self._class_objects)
 
     @property
     def is_layer_there(self) -> bool:
@@ -215,20 +226,27 @@ class Segmentation(QObject):  # type: ignore[misc]
         if isinstance(job.result, Prediction):
             self.prediction = job.result
         self._timer.stop()
-        if self._result is None or not self.is_layer_there:
-            return
-        if self._result.is_written:
-            self._result.refresh_with_thumbnail()
-        else:
-            self._result.withdraw(self.viewer)
+        for result in self._results_there():
+            if result.is_written:
+                result.refresh_with_thumbnail()
+            else:
+                result.withdraw(self.viewer)
 
     def _write_final(self, result: ResultLayer, step: PlaneLabels, plane: Index) -> None:
-        """Write a complete plane, with ids that occur nowhere else in the layer."""
-        where: Region = (*plane, *self.request.box)
-        if self.request.info.task == "classes":
-            result.write(where, step.labels, step.last_id)
+        """Write a complete plane."""
+        if self.request.info.task == "instances":
+            self._write_objects(result, step, plane)
             return
+        result.write((*plane, *self.request.box), step.labels, step.last_id)
+        if step.objects is not None:
+            self._write_objects(self._layer_of_objects(), step.objects, plane)
+
+    def _write_objects(self, result: ResultLayer | None, step: PlaneLabels, plane: Index) -> None:
+        """Write the instances of a plane, with ids that occur nowhere else in the layer."""
         self._objects_in[step.plane] = step.last_id - step.first_id + 1 if step.last_id else 0
+        if result is None:
+            return
+        where: Region = (*plane, *self.request.box)
         if self.request.n_planes == 1:
             self._id_offset = result.free_ids_before(where, step.last_id)
         offset = self._id_offset if step.last_id else 0
@@ -252,20 +270,50 @@ class Segmentation(QObject):  # type: ignore[misc]
                 self.viewer, self.image_layer, request.image, request.info.name, request.region
             )
         self._id_offset = self._result.last_id_outside(request.region)
+        self._show_soon(self._result)
+
+    def _layer_of_objects(self) -> ResultLayer | None:
+        """Where the instances of a class go, made with the first of them; None once it was removed."""
+        request = self.request
+        if self._class_objects is None:
+            what = f"{request.info.object_class} objects"
+            with drawn_later(self.viewer):
+                self._class_objects = result_layer(
+                    self.viewer, self.image_layer, request.image, request.info.name, request.region, what
+                )
+            self._class_objects.begin()
+            self._id_offset = self._class_objects.last_id_outside(request.region)
+            self._show_soon(self._class_objects)
+        return None if self._of_viewer(self._class_objects) is None else self._class_objects
+
+    def _of_viewer(self, result: ResultLayer) -> Any:
+        return result.layer if result.layer in self.viewer.layers else None
+
+    def _results_there(self) -> list[ResultLayer]:
+        """Those whose layers are still in the viewer."""
+        results = (self._result, self._class_objects)
+        return [one for one in results if one is not None and self._of_viewer(one) is not None]
+
+    def _show_soon(self, result: ResultLayer) -> None:
+        self._not_shown.append(result)
         self._show.start()
 
-    def _show_layer(self) -> None:
-        if self._result is not None and self.is_layer_there:
-            self._result.show()
+    def _show_layers(self) -> None:
+        there = self._results_there()
+        for result in self._not_shown:
+            if result in there:
+                result.show()
+        self._not_shown.clear()
 
     def _end_filling(self) -> None:
-        if self._result is not None:
-            self._result.end()
+        for result in (self._result, self._class_objects):
+            if result is not None:
+                result.end()
 
     def _refresh(self) -> None:
         self._timer.stop()
-        if self._result is not None and self.is_layer_there:
-            self._result.refresh()
+        for result in self._results_there():
+            result.refresh()
 
 
 def segment(

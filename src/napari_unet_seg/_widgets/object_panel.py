@@ -79,9 +79,10 @@ class ObjectPanel(QWidget):
                 self._set_unit(is_um2=False)
                 self.smallest.setValue(self._px)
 
-    def show_count(self, n_objects: int | None) -> None:
-        """Say how many objects there are; None: nothing is segmented yet."""
-        self.heading.setText("Objects" if n_objects is None else f"Objects: {n_objects:,} found")
+    def show_count(self, n_objects: int | None, class_name: str = "") -> None:
+        """Say how many objects there are, and of which class; None: nothing is segmented yet."""
+        what = f"{class_name.capitalize()} objects" if class_name else "Objects"
+        self.heading.setText("Objects" if n_objects is None else f"{what}: {n_objects:,} found")
 
     def show_task(self, task: str) -> None:
         """Classes are the likeliest ones: nothing can be set."""

@@ -450,7 +450,10 @@ class SegmentDock(Dock):
         segmentation = None if self.refinement is None else self.refinement.latest
         if self.refinement is None or segmentation is None:
             return
-        if segmentation.request.info.task == "instances":
+        info = segmentation.request.info
+        if info.object_class:
+            self.objects.show_count(self.refinement.n_objects, info.object_class)
+        if info.task == "instances":
             self.objects.show_count(self.refinement.n_objects)
             if not segmentation.can_relabel:
                 self.message.show_note(
@@ -478,20 +481,20 @@ class SegmentDock(Dock):
         segmentation = None if self.refinement is None else self.refinement.latest
         if segmentation is None:
             return
-        start_name = f"{segmentation.layer.name.replace(' › ', '-')}.csv"
+        start_name = f"{_measured(segmentation).name.replace(' › ', '-')}.csv"
         path, _ = QFileDialog.getSaveFileName(self, "Save table", start_name, "Tables (*.csv)")
         if path:
             self.save_table(Path(path))
 
     def save_table(self, path: Path) -> None:
-        """Measure the objects of the latest result and write them to a CSV file."""
+        """Measure the objects of the latest result, else its classes, and write them to a CSV file."""
         from napari_unet_seg._tables import table_request, table_steps
 
         segmentation = None if self.refinement is None else self.refinement.latest
         if segmentation is None or self._job is not None:
             return
         request = segmentation.request
-        wish = table_request(segmentation.layer.data, request.image, request.settings.channel, path)
+        wish = table_request(_measured(segmentation).data, request.image, request.settings.channel, path)
         job = start(table_steps(wish), f"Table of {request.image.name}", window=self, shows_errors=False)
         self.progress.follow(job, lambda what: Progress(f"{what}…", 0, 0))
         job.finished.connect(partial(self._end_table, job, path))
@@ -573,3 +576,8 @@ class SegmentDock(Dock):
                 job.cancel()
         if self.refinement is not None:
             self.refinement.cancel()
+
+
+def _measured(segmentation: Segmentation) -> Any:
+    """The layer whose regions the table is about: of the objects, where there are any."""
+    return segmentation.layer if segmentation.objects_layer is None else segmentation.objects_layer

@@ -48,6 +48,8 @@ class ModelInfo:
         Typical object diameter in pixels of its training grid, or None when unknown.
     objects
         How its probabilities become objects unless the person says otherwise.
+    object_class
+        In a class task, the class whose connected pieces are single objects, such as axons; empty: none.
     history
         One entry per training, oldest first: plain values.
     """
@@ -60,6 +62,7 @@ class ModelInfo:
     object_diameter_px: float | None = None
     normalisation: Normalisation = field(default_factory=Normalisation)
     objects: ObjectSettings = field(default_factory=ObjectSettings)
+    object_class: str = ""
     history: tuple[Mapping[str, Any], ...] = ()
     licence: str = ""
     credit: str = ""
@@ -75,6 +78,16 @@ class ModelInfo:
                 f"Model '{self.name}' has {self.architecture.n_classes} classes "
                 f"but {len(self.class_names)} class names: {', '.join(self.class_names)}."
             )
+        if self.object_class and (self.task != "classes" or self.object_class not in self.class_names[1:]):
+            raise InputError(
+                f"Model '{self.name}' cannot have objects of class '{self.object_class}': "
+                "name one of the classes of a class task, but not its background."
+            )
+
+    @property
+    def object_class_id(self) -> int | None:
+        """Number of the class whose connected pieces are single objects; None where there is none."""
+        return self.class_names.index(self.object_class) if self.object_class else None
 
     @property
     def learned_zoom(self) -> float | None:
@@ -103,6 +116,7 @@ class ModelInfo:
             "object_diameter_px": self.object_diameter_px,
             "normalisation": self.normalisation.to_json(),
             "objects": self.objects.to_json(),
+            "object_class": self.object_class,
             "history": [dict(entry) for entry in self.history],
             "licence": self.licence,
             "credit": self.credit,
@@ -196,6 +210,7 @@ def read_info(path: Path, source: Source = "file") -> ModelInfo:
             object_diameter_px=fields["object_diameter_px"],
             normalisation=Normalisation.from_json(fields["normalisation"]),
             objects=ObjectSettings.from_json(fields["objects"]),
+            object_class=fields.get("object_class", ""),
             history=tuple(fields["history"]),
             licence=fields["licence"],
             credit=fields["credit"],

@@ -6,7 +6,7 @@ Everything here is a pure function of the probabilities, so changing a setting n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -147,6 +147,27 @@ def label_probabilities(
     if task == "classes":
         return np.asarray(probabilities.argmax(axis=0), np.int32)
     return objects_from_probabilities(1 - probabilities[0], settings, pixel_size_nm=pixel_size_nm)
+
+
+def objects_of_class(
+    classes: NDArray[np.integer[Any]],
+    class_id: int,
+    settings: ObjectSettings = ObjectSettings(),
+    *,
+    pixel_size_nm: float | tuple[float, ...] | None = None,
+) -> NDArray[np.int32]:
+    """Instance labels of one class of a class map (..., Y, X): its connected pieces, plane by plane.
+
+    Of the settings, sizes and holes count; pieces are never cut.
+
+    Raises
+    ------
+    InputError
+        When `classes` has fewer than two axes.
+    """
+    whole = replace(settings, threshold=0.5, split_touching=0.0)
+    is_class = np.asarray(classes == class_id, np.float32)
+    return objects_from_probabilities(is_class, whole, pixel_size_nm=pixel_size_nm)
 
 
 def _objects_of_plane(

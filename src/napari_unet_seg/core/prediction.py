@@ -24,6 +24,7 @@ from napari_unet_seg.core._whole_image import whole_image_probabilities
 from napari_unet_seg.core.auto_zoom import FoundZoom, ZoomTrial, with_zoom, zoom_steps
 from napari_unet_seg.core.devices import choose_device
 from napari_unet_seg.core.errors import InputError, OutOfMemoryError
+from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.normalisation import (
     LARGEST_WHOLE_PLANE_PX,
@@ -33,7 +34,7 @@ from napari_unet_seg.core.normalisation import (
     PlaneStatistics,
     plane_statistics,
 )
-from napari_unet_seg.core.objects import Task, label_probabilities
+from napari_unet_seg.core.objects import Task, label_probabilities, objects_of_class
 from napari_unet_seg.core.predict_settings import PredictSettings, Request, resolve
 from napari_unet_seg.core.rescaling import Floats
 from napari_unet_seg.core.steps import STOP, Note, Stop, run_to_end
@@ -100,12 +101,19 @@ class TileDone:
 
 @dataclass(frozen=True, eq=False)
 class PlaneDone:
-    """Labels (Y, X) of one complete plane, with the ids that they keep."""
+    """Labels (Y, X) of one complete plane, with the ids that they keep.
+
+    Attributes
+    ----------
+    objects
+        (Y, X) the instances of the object class, where labels are classes and the model names one.
+    """
 
     plane: PlaneIndex
     labels: npt.NDArray[np.int32]
     planes_done: int
     n_planes: int
+    objects: npt.NDArray[np.int32] | None = None
 
 
 PredictionStep: TypeAlias = ZoomTrial | PredictionStarted | TileDone | PlaneDone | Note
@@ -121,6 +129,9 @@ class Prediction:
         (classes, [T, Z,] Y, X) float32; class 0 is the background. Has no pixels where none were to be kept.
     labels
         ([T, Z,] Y, X) int32: instances with ids unique over the stack, or the class of each pixel.
+    objects
+        The same shape: instances with ids unique over the stack. Those of the object class where labels are
+        classes and the model names one, else the labels themselves; None where labels are classes only.
     axes
         Of the labels.
     zoom
@@ -152,6 +163,7 @@ class Prediction:
     seconds: float
     complete: bool = True
     found_zoom: FoundZoom | None = None
+    objects: npt.NDArray[np.int32] | None = None
 
 
 def predict(image: ArrayLike, model: Model | str, settings: PredictSettings | None = None) -> Prediction:
@@ -262,6 +274,7 @@ class _Arrays:
         _check_out(labels_out, "labels", shape, np.int32)
         try:
             self.labels = np.zeros(shape, np.int32) if labels_out is None else labels_out
+            self.objects = _objects_like(self.labels, request.model.info)
             self.probabilities: Floats = np.zeros(kept_shape, np.float32) if out is None else out
         except MemoryError as error:
             raise OutOfMemoryError(
@@ -289,6 +302,7 @@ class _Run:
         side = request.settings.tile_px or _tile_size.choose_side_px(
             engine, self._geometry.wanted_shape, n_planes
         )
+        self._object_class_id = request.model.info.object_class_id
         self._runner = TileRunner(engine, side, tta=request.settings.tta)
         self._statistics: dict[PlaneIndex, PlaneStatistics] = {}
         self._tiles_done = self._planes_done = self._blank_planes = self._last_id = 0
@@ -327,6 +341,7 @@ class _Run:
             seconds=seconds,
             complete=complete,
             found_zoom=request.found_zoom,
+            objects=self._arrays.objects,
         )
 
     def _started(self) -> PredictionStarted:
@@ -402,14 +417,26 @@ class _Run:
             pixel_size_nm=request.settings.pixel_size_yx_nm,
         )
         if request.model.task == "instances":
-            labels[labels > 0] += self._last_id
-            self._last_id = max(self._last_id, int(labels.max(initial=0)))
+            self._make_unique(labels)
         self._arrays.labels[index][self._region] = labels
+        if self._object_class_id is not None and self._arrays.objects is not None:
+            size = request.settings.pixel_size_yx_nm
+            objects = objects_of_class(labels, self._object_class_id, request.objects, pixel_size_nm=size)
+            self._make_unique(objects)
+            self._arrays.objects[index][self._region] = objects
         self._planes_done += 1
+
+    def _make_unique(self, ids: npt.NDArray[np.int32]) -> None:
+        """Number on after the planes before."""
+        ids[ids > 0] += self._last_id
+        self._last_id = max(self._last_id, int(ids.max(initial=0)))
 
     def _plane_done(self, index: PlaneIndex) -> PlaneDone:
         labels = _read_only(self._arrays.labels[index])
-        return PlaneDone(index, labels, self._planes_done, self._request.layout.n_planes)
+        objects = None
+        if self._object_class_id is not None and self._arrays.objects is not None:
+            objects = _read_only(self._arrays.objects[index])
+        return PlaneDone(index, labels, self._planes_done, self._request.layout.n_planes, objects)
 
     def _say(self, message: str) -> Generator[PredictionStep, Stop | None, bool]:
         """Say a sentence once; returns False when it was stopped."""
@@ -425,6 +452,13 @@ def _check_out(
     if out is not None and (out.shape != shape or out.dtype != dtype):
         wanted = f"{np.dtype(dtype)} {shape}"
         raise InputError(f"The array for {name} is {out.dtype} {out.shape}: it must be {wanted}.")
+
+
+def _objects_like(labels: npt.NDArray[np.int32], info: ModelInfo) -> npt.NDArray[np.int32] | None:
+    """Where the instances of a prediction go: the labels themselves, an array of their own, or nowhere."""
+    if info.task == "instances":
+        return labels
+    return None if info.object_class_id is None else np.zeros(labels.shape, np.int32)
 
 
 def _in_memory(plane: PlaneView) -> ArrayLike:
