@@ -46,6 +46,7 @@ class Case:
     images: str
     labels: str
     arguments: tuple[str, ...] = ()
+    task: str = "instances"
 
 
 CASES = (
@@ -77,6 +78,21 @@ CASES = (
         "em-isbi2012/test/labels.tif",
         ("--pixel-size=4",),
     ),
+    Case(
+        "cells-phase-usiigaci/test",
+        "cells-phase-contrast",
+        "cells-phase-usiigaci/test/images.tif",
+        "cells-phase-usiigaci/test/labels.tif",
+        ("--zoom=0.5",),
+    ),
+    Case(
+        "axons-sem/test",
+        "axons-sem",
+        "axons-sem/test/images",
+        "axons-sem/test/labels",
+        ("--each", "--zoom=1"),
+        task="classes",
+    ),
 )
 
 
@@ -85,13 +101,14 @@ def score(case: Case, folder: Path) -> dict[str, Any]:
     out = folder / ("labels" if "--each" in case.arguments else "labels.tif")
     images, labels = (str(data_dir() / path) for path in (case.images, case.labels))
     predicted = run("predict", images, "--model", case.model, "--out", str(out), *case.arguments)
-    scores = run("evaluate", str(out), labels)
-    return {
-        "model": case.model,
-        "seconds": predicted["seconds"],
-        **{key: scores[key] for key in KEPT},
-        "intervals": intervals(planes(out), planes(Path(labels)), scores["per_plane"]),
-    }
+    scores = run("evaluate", str(out), labels, "--task", case.task)
+    result = {"model": case.model, "seconds": predicted["seconds"]}
+    if case.task == "classes":
+        result["dice"] = {str(each["class_id"]): each["f1"] for each in scores["per_class"]}
+        return result
+    result |= {key: scores[key] for key in KEPT}
+    result["intervals"] = intervals(planes(out), planes(Path(labels)), scores["per_plane"])
+    return result
 
 
 def planes(path: Path) -> list[Labels]:
@@ -138,10 +155,15 @@ def fallen(results: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
 
 def compared(record: dict[str, Any], result: dict[str, Any] | None) -> list[tuple[str, float, float]]:
     """What is compared, its record, and what it is now; 0 where it was not measured."""
-    pairs = [("v_rand", record["v_rand"], 0.0 if result is None else result["v_rand"])]
-    for overlap, was in record["f1_at"].items():
-        pairs.append((f"F1 at {overlap}", was, 0.0 if result is None else result["f1_at"][overlap]))
-    return pairs
+    was, now = figures(record), {} if result is None else figures(result)
+    return [(name, figure, now.get(name, 0.0)) for name, figure in was.items()]
+
+
+def figures(result: dict[str, Any]) -> dict[str, float]:
+    """The scores of a test set by name, the higher the better."""
+    if "dice" in result:
+        return {f"Dice of class {number}": dice for number, dice in result["dice"].items()}
+    return {"v_rand": result["v_rand"]} | {f"F1 at {at}": f1 for at, f1 in result["f1_at"].items()}
 
 
 def check(results: dict[str, Any]) -> None:
@@ -163,8 +185,8 @@ def main() -> None:
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
             results[case.name] = score(case, Path(folder))
-        f1, v_rand = results[case.name]["f1_at"], results[case.name]["v_rand"]
-        print(f"{case.name}: F1 at 0.5 {f1['0.5']:.3f}, Rand error thinned {1 - v_rand:.4f}", flush=True)
+        said = ", ".join(f"{name} {figure:.4f}" for name, figure in figures(results[case.name]).items())
+        print(f"{case.name}: {said}", flush=True)
     if arguments.check:
         check(results)
     fluo, flyem = results["nuclei-dsb2018/test/fluo"], results["em-flyem-medulla/test"]
