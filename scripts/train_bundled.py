@@ -214,6 +214,7 @@ RECIPES = {
         ),
         info={
             "task": "classes",
+            "object_class": "axon",
             "class_names": ("background", "myelin", "axon"),
             "licence": "MIT",
             "credit": "AxonDeepSeg, rat spinal cord SEM (doi 10.5281/zenodo.5498378)",
