@@ -282,7 +282,7 @@ class SegmentDock(Dock):
         if info is None or self._image is None or self.obstacle() is not None or not self.scale.is_open(info):
             return None
         seen = (self.image.chosen_channel, self.image.invert.isChecked(), self.more.chosen_axes)
-        return (id(layer), id(self._image.data), info.path, *seen)
+        return (layer.unique_id, id(self._image.data), info.path, *seen)
 
     def _zoom_request(self) -> Request | None:
         """What is to be looked at; None where that cannot be."""
