@@ -40,6 +40,7 @@ def random_case(rng: np.random.Generator, model: Model) -> dict[str, Any]:
     zoom = float(np.exp(rng.uniform(np.log(0.3), np.log(2.5)))) if rng.integers(2) else 1.0
     tile_px, tta = int(rng.integers(1, 200)), bool(rng.integers(6) == 0)
     image = rng.integers(0, 65535, shape, dtype=np.uint16)
+    image = image.repeat(3, axis=0).repeat(3, axis=1)[: shape[0], : shape[1]]  # noise is not predicted
     tiled = predict(image, model, PredictSettings(tile_px=tile_px, zoom=zoom, tta=tta, device="cpu"))
     whole = whole_image_probabilities(image[np.newaxis], model, zoom=(zoom, zoom), tta=tta)
     return {

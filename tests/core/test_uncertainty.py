@@ -61,9 +61,12 @@ def grey_is_probability() -> Model:
 
 
 def noisy(shape: tuple[int, ...], seed: int = 0) -> Floats:
-    """Black or white with a little noise, where the model is certain."""
+    """Black or white squares with a little noise, where the model is certain."""
     rng = np.random.default_rng(seed)
-    return (rng.integers(0, 2, shape) + rng.normal(0, 0.01, shape)).astype(np.float32)
+    height, width = shape[-2:]
+    coarse = rng.integers(0, 2, (*shape[:-2], -(-height // 5), -(-width // 5)))
+    squares = coarse.repeat(5, axis=-2).repeat(5, axis=-1)[..., :height, :width]
+    return (squares + rng.normal(0, 0.01, shape)).astype(np.float32)
 
 
 def make_grey(plane: Floats, rows: slice, columns: slice) -> None:
@@ -195,7 +198,7 @@ def test_the_least_certain_places_of_a_stack_are_ranked(grey_is_probability: Mod
 def test_places_of_a_plane_do_not_overlap_and_are_at_most_as_many_as_wanted(
     grey_is_probability: Model,
 ) -> None:
-    image = np.random.default_rng(0).uniform(0.3, 0.7, (70, 90)).astype(np.float32)
+    image = 0.4 + 0.2 * noisy((70, 90))
     steps = where_next_steps(image, grey_is_probability, SETTINGS, none_annotated(image), 20, most_places=9)
     places = run_to_end(steps)
     assert len(places) == 9

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from napari_unet_seg.core._axes import PlaneView
+from napari_unet_seg.core._blank_planes import is_blank
 from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core._memory import empty_cache
 from napari_unet_seg.core._plane_grid import GridGeometry, PlaneGrid
@@ -148,15 +149,17 @@ def with_zoom(request: Request, found: FoundZoom) -> Request:
 
 
 def _plane_to_look_at(request: Request) -> tuple[ArrayLike, PlaneStatistics] | None:
-    """The plane in the middle, or the next one that has finite pixels, and how its grey values are mapped."""
+    """The plane in the middle, or the next one that shows something, and how its grey values are mapped."""
     planes = list(request.layout.planes())
     middle = len(planes) // 2
     for index in (*planes[middle:], *planes[:middle]):
         plane = PlaneView(request.image, request.layout, index)
         try:
-            return plane, plane_statistics(plane, request.model.normalisation, invert=request.settings.invert)
+            statistics = plane_statistics(plane, request.model.normalisation, invert=request.settings.invert)
         except NoFinitePixelError:
             continue
+        if not is_blank(plane):
+            return plane, statistics
     return None
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from napari_unet_seg.core import _tile_size
 from napari_unet_seg.core._axes import PlaneView
+from napari_unet_seg.core._blank_planes import is_blank
 from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core._memory import empty_cache
 from napari_unet_seg.core._plane_grid import GridGeometry, PlaneGrid
@@ -370,6 +371,9 @@ class _Run:
                     f"Plane {_named(index)} holds no finite pixel: it is taken as background."
                 )
             )
+        if is_blank(plane):
+            out[0] = 1
+            return (yield from self._say(_blank_message(self._request.layout.n_planes)))
         self._statistics[index] = statistics
         grid = PlaneGrid(plane, statistics, self._geometry)
         for done in self._runner.run(grid):
@@ -478,6 +482,11 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _blank_message(n_planes: int) -> str:
+    what = "Some planes show" if n_planes > 1 else "The image shows"
+    return f"{what} nothing but noise, or one grey value: that is taken as background, without objects."
 
 
 def _named(index: PlaneIndex) -> str:
