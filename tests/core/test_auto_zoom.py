@@ -63,9 +63,14 @@ def test_the_surest_zoom_is_chosen_where_sizes_say_the_same(info: Any) -> None:
 
 
 def test_the_zoom_lies_between_those_that_were_tried_where_two_are_nearly_as_good(info: Any) -> None:
-    trials = [trial(ZOOMS[5], confidence=0.7), trial(ZOOMS[6]), trial(ZOOMS[7], confidence=0.9)]
+    trials = [trial(ZOOMS[7], confidence=0.7), trial(ZOOMS[8]), trial(ZOOMS[9], confidence=0.9)]
     found = best_zoom(trials, info)
-    assert found.zoom == pytest.approx(2**0.25, rel=0.05)
+    assert found.zoom == pytest.approx(2**1.25, rel=0.05)
+
+
+def test_an_image_is_not_resampled_for_less_than_half_a_step(info: Any) -> None:
+    trials = [trial(ZOOMS[5], confidence=0.7), trial(ZOOMS[6]), trial(ZOOMS[7], confidence=0.89)]
+    assert best_zoom(trials, info).zoom == 1
 
 
 def test_objects_of_the_size_that_the_model_knows_beat_a_little_confidence(info: Any) -> None:

@@ -102,14 +102,16 @@ def _whole_areas(labels: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
 def best_zoom(trials: Sequence[ZoomTrial], info: ModelInfo) -> FoundZoom:
     """The zoom at which a model is surest and its objects are about as large as those that it knows.
 
-    Between the zooms that were tried it is the top of the parabola through the best and its neighbours.
+    Between the zooms that were tried it is the top of the parabola through the best and its neighbours; where
+    that is 1, it stays 1: an image is not resampled for less than half a step.
     """
     fewest = FEWEST_OBJECTS if any(trial.n_objects >= FEWEST_OBJECTS for trial in trials) else 1
     scores = [_score(trial, info, fewest) for trial in trials]
     best = max(range(len(trials)), key=lambda i: _rank(scores[i], trials[i].zoom), default=None)
     if best is None or trials[best].confidence < LEAST_CONFIDENCE or scores[best] == -math.inf:
         return FoundZoom(1.0, is_sure=False, trials=tuple(trials))
-    steps = _top(scores[best - 1 : best + 2]) if 0 < best < len(trials) - 1 else 0.0
+    is_between = 0 < best < len(trials) - 1 and trials[best].zoom != 1
+    steps = _top(scores[best - 1 : best + 2]) if is_between else 0.0
     return FoundZoom(_rounded(trials[best].zoom * _STEP**steps), is_sure=True, trials=tuple(trials))
 
 
