@@ -54,6 +54,7 @@ NOTES = AnnotationNotes(
     axes="ZYX",
     voxel_size_nm={"Z": 40.0, "Y": 4.0, "X": 4.0},
     placement={"scale": [40.0, 4.0, 4.0], "units": ["nm", "nm", "nm"]},
+    classes=("background", "myelin", "axon"),
 )
 PLAIN = AnnotationNotes("a", "scribbles", (2, 20, 30))
 

@@ -26,8 +26,9 @@ from napari_unet_seg._open_docks import raised_dock
 from napari_unet_seg._widgets.annotate_dock import AnnotateDock
 from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.segment_dock import SegmentDock
+from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.errors import InputError
-from napari_unet_seg.core.models import Model, list_models
+from napari_unet_seg.core.models import Model, list_models, new_model
 
 LABELS = "em › annotation"
 VEIL = f"{LABELS} › veil"
@@ -288,10 +289,10 @@ def test_a_prediction_is_corrected_in_a_copy(qtbot: QtBot, viewer: Any, dock: An
     assert dock.coding.scribbles.isHidden()
 
 
-def segmented(qtbot: QtBot, viewer: Any) -> SegmentDock:
+def segmented(qtbot: QtBot, viewer: Any, model: str = "bright") -> SegmentDock:
     """The Segment dock with a result of the plane in view."""
     _, segment = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
-    segment.model.choose("bright")
+    segment.model.choose(model)
     qtbot.waitUntil(lambda: segment.is_ready, timeout=LONG_MS)
     click(qtbot, segment.button)
     qtbot.waitUntil(lambda: segment.job is None, timeout=LONG_MS)
@@ -318,6 +319,36 @@ def test_correct_these_opens_the_annotate_dock_with_a_copy_of_the_result(
     with pytest.raises(InputError, match="mark objects as checked"):  # nothing was corrected
         exec(QGuiApplication.clipboard().text(), done)  # noqa: S102 - that the lines run is what is tested
     np.testing.assert_array_equal(done["labels"].data, result.data)
+
+
+def test_a_class_map_is_corrected_class_by_class(
+    qtbot: QtBot, viewer: Any, squares: Any, bright_model: Model
+) -> None:
+    names = ("dark", "bright", "odd")
+    architecture = Architecture(base_channels=2, out_channels=3, depth=1, padding="same", dropout=0.0)
+    new_model(architecture, task="classes", class_names=names, object_class="odd").save("tissue")
+    add_stack(viewer, squares)
+    segment = segmented(qtbot, viewer, "tissue")
+    click(qtbot, segment.correct_button)
+    dock = viewer.window.dock_widgets["Annotate (napari-unet-seg)"]
+    copy = viewer.layers["em › corrections"]
+    assert copy.selected_label == 1
+    assert not viewer.layers["em › tissue › odd objects"].visible
+    assert dock.tools.buttons["object"].text().startswith("● Next class")
+    assert "next class" in dock.advice.text()
+    painted = []
+    for _ in range(3):
+        click(qtbot, dock.tools.buttons["object"])
+        painted.append(int(copy.selected_label))
+    assert painted == [2, 1, 2]
+    copy.paint((0, 5, 5), 2)
+    settle(qtbot, dock)
+    assert "object" not in dock.counted.text()
+    assert not dock.problems.isVisibleTo(dock)
+    press(viewer, "K")
+    assert not dock.annotating.live.checked
+    click(qtbot, dock.weights.shown)
+    qtbot.waitUntil(lambda: any("weight" in layer.name for layer in viewer.layers), timeout=LONG_MS)
 
 
 def test_before_there_is_a_result_nothing_can_be_corrected(

@@ -301,7 +301,8 @@ def test_a_correction_comes_back_with_what_was_touched(
 ) -> None:
     predicted = np.zeros(SHAPE, np.int32)
     predicted[1, 4:8, 4:8], predicted[1, 20:24, 20:24] = 1, 2
-    layer = correction_layer(session.viewer, session.viewer.add_labels(predicted), session.image)
+    result = session.viewer.add_labels(predicted, metadata={METADATA: {"classes": ("none", "a", "b")}})
+    layer = correction_layer(session.viewer, result, session.image)
     assert recoverable() == []
     session.viewer.dims.set_point(0, 40)
     layer.paint((1, 30, 50), 3)
@@ -319,6 +320,7 @@ def test_a_correction_comes_back_with_what_was_touched(
     for plane, annotated in before.items():
         np.testing.assert_array_equal(after[plane], annotated)
     np.testing.assert_array_equal(back.metadata[METADATA]["predicted"], predicted)
+    assert back.metadata[METADATA]["classes"] == ("none", "a", "b")
 
 
 def test_a_correction_in_which_nothing_was_done_is_not_offered(session: Session) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet_seg._annotate.counts import AnnotationCounts, Totals
-from napari_unet_seg._annotate.layer import Box, Coding, first_object_id
+from napari_unet_seg._annotate.layer import Box, Coding, class_names_of, first_object_id
 from napari_unet_seg._annotate.live import LiveAnnotation
 from napari_unet_seg._annotate.veil import Veil
 from napari_unet_seg._layers import Index
@@ -78,11 +78,26 @@ class Annotating(QObject):  # type: ignore[misc]
             return "object"
         return "background" if self.live.coding == "scribbles" and selected else "erase"
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of a class map, the background first; empty where labels are objects."""
+        return class_names_of(self.layer)
+
     def take_new_object(self) -> None:
-        """The brush, with an id that no object has."""
+        """The brush, with an id that no object has; in a class map, with the next class."""
+        if self.class_names:
+            self._take_next_class()
+            return
         object_id = self._free_id()
         self.take("paint")
         self.layer.selected_label = object_id
+
+    def _take_next_class(self) -> None:
+        last = len(self.class_names) - 1
+        selected = int(self.layer.selected_label) if self.tool == "object" else 0
+        self.take("paint")
+        self.layer.selected_label = selected % last + 1
+        self.said.emit(f"The brush paints {self.class_names[self.layer.selected_label]}.")
 
     def take_background(self) -> None:
         """The brush, with what background is painted with."""
@@ -132,6 +147,9 @@ class Annotating(QObject):  # type: ignore[misc]
         """Say that a predicted object is right, or take it back: the one at the mouse, else the chosen."""
         if self.live.coding != "corrections":
             self.said.emit("Only predicted objects are checked: press Correct in the Segment dock.")
+            return
+        if self.class_names:
+            self.said.emit("Classes are not checked one by one: draw a rectangle around what is right.")
             return
         object_id = (self._at_cursor() if at_cursor else 0) or int(self.layer.selected_label)
         if object_id <= 0 or not (np.asarray(self.layer.data[self.live.plane]) == object_id).any():
@@ -187,8 +205,10 @@ def _middle(box: Box) -> tuple[int, int]:
     return rows, columns
 
 
-def advice(coding: Coding, totals: Totals, n_regions: int) -> str:
+def advice(coding: Coding, totals: Totals, n_regions: int, *, has_classes: bool = False) -> str:
     """What to do first, for a person who has just begun; afterwards the problems say what is missing."""
+    if has_classes and not totals.n_planes:
+        return "Paint what is wrong, N takes the next class; or draw a rectangle where all is right."
     if coding == "regions" and not n_regions:
         return "Draw a rectangle around a few objects, then label every object inside it."
     if totals.n_planes:

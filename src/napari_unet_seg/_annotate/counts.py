@@ -61,11 +61,14 @@ class Totals:
     has_background: bool = False
     problems: tuple[Problem, ...] = ()
 
-    def in_words(self) -> str:
-        """As in "37 objects on 2 planes · 3.1 % annotated"."""
-        objects = "1 object" if self.n_objects == 1 else f"{self.n_objects:,} objects"
+    def in_words(self, *, has_classes: bool = False) -> str:
+        """As in "37 objects on 2 planes · 3.1 % annotated"; of classes there are always the same."""
         planes = "1 plane" if self.n_planes == 1 else f"{self.n_planes:,} planes"
-        return f"{objects} on {planes} · {percent_in_words(self.share)} annotated"
+        share = f"{percent_in_words(self.share)} annotated"
+        if has_classes:
+            return f"{planes} · {share}"
+        objects = "1 object" if self.n_objects == 1 else f"{self.n_objects:,} objects"
+        return f"{objects} on {planes} · {share}"
 
 
 class AnnotationCounts(QObject):  # type: ignore[misc]
@@ -180,13 +183,15 @@ def tally_of(view: AnnotationView, plane: Index) -> PlaneTally:
     said = view.read(plane)
     counted = said.labels[said.annotated]
     ids = _distinct(counted)
-    problems = find_problems(
-        said.labels,
-        said.annotated,
-        plane,
-        coding=view.coding,
-        regions=tuple(view.regions.get(plane, ())),
-    )
+    problems: Sequence[Problem] = ()
+    if not view.class_names:  # whose ids are in many pieces, and touch
+        problems = find_problems(
+            said.labels,
+            said.annotated,
+            plane,
+            coding=view.coding,
+            regions=tuple(view.regions.get(plane, ())),
+        )
     return PlaneTally(
         plane,
         counted.size,

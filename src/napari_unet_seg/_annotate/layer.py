@@ -101,13 +101,14 @@ def correction_layer(viewer: Any, prediction_labels_layer: Any, image_layer: Any
     # A copy of its own to compare with: the Segment dock goes on writing into the layer of the prediction.
     kept, corrected = (_copy_of_planes(predicted, planes, dtype, image.name) for _ in range(2))
     said = {"predicted": kept, "prediction": str(prediction_labels_layer.name)}
+    classes = class_names_of(prediction_labels_layer)
     layer = viewer.add_labels(
         corrected,
         name=unused_name(viewer, f"{image.name} › corrections"),
-        metadata={METADATA: _entry("corrections", image_layer) | said},
+        metadata={METADATA: _entry("corrections", image_layer) | said | {"classes": classes}},
         **placement(image_layer, image.axes.replace("S", ""), image.label_axes),
     )
-    layer.selected_label = largest + 1
+    layer.selected_label = 1 if classes else largest + 1
     return layer
 
 
@@ -164,6 +165,11 @@ def coding_of(layer: Any) -> Coding | None:
     """What the labels of a layer mean; None when it is no annotation."""
     coding = _said(layer).get("coding")
     return coding if coding in CODINGS else None
+
+
+def class_names_of(layer: Any) -> tuple[str, ...]:
+    """Names of the classes, the background first, that the labels of a class map are; else empty."""
+    return tuple(_said(layer).get("classes", ()))
 
 
 def first_object_id(coding: Coding) -> int:
@@ -278,6 +284,8 @@ class AnnotationView:
         What that copy was made of, where it is known: what differs from it was touched, too.
     checked
         Ids of predicted objects that a person has found right.
+    class_names
+        Of a class map, where ids are classes and not objects.
     """
 
     data: Any
@@ -287,6 +295,7 @@ class AnnotationView:
     touched: Mapping[Index, NDArray[np.bool_]] = field(default_factory=dict)
     predicted: Any = None
     checked: frozenset[int] = frozenset()
+    class_names: tuple[str, ...] = ()
 
     def read(self, plane: Index, box: Box | None = None) -> PlaneAnnotation:
         """Labels and where they count, of one plane or a box of it; copies."""
@@ -404,6 +413,7 @@ def _view(
         dict(said.get("touched", {})),
         said.get("predicted"),
         frozenset(said.get("checked", ())),
+        class_names_of(labels),
     )
 
 

@@ -46,6 +46,7 @@ def notes_of(
         selected_label=int(labels.selected_label),
         planes=tuple(int(plane) for plane in said.get("planes", ())),
         checked=tuple(sorted(int(label) for label in said.get("checked", ()))),
+        classes=tuple(map(str, said.get("classes", ()))),
         regions=regions,
         placement=_plain_placement(labels),
         **_about_image(viewer_layers, labels, before),
@@ -130,6 +131,7 @@ def labels_layer(
         "planes": list(notes.planes),
         "touched": dict(touched),
         "checked": set(notes.checked),
+        "classes": notes.classes,
     }
     if predicted is not None:
         entry["predicted"] = predicted

@@ -18,6 +18,7 @@ from napari_unet_seg._beat import BEAT_S, Beat
 from napari_unet_seg._canvas import drawn_later, guard_removals, window_of
 from napari_unet_seg._jobs import Job, start
 from napari_unet_seg._layers import (
+    METADATA,
     Index,
     Region,
     Where,
@@ -269,6 +270,8 @@ class Segmentation(QObject):  # type: ignore[misc]
             self._result = result_layer(
                 self.viewer, self.image_layer, request.image, request.info.name, request.region
             )
+        if request.info.task == "classes":
+            self._result.layer.metadata[METADATA]["classes"] = request.info.class_names
         self._id_offset = self._result.last_id_outside(request.region)
         self._show_soon(self._result)
 

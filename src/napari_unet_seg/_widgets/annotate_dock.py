@@ -380,9 +380,16 @@ class AnnotateDock(Dock):
         if self._map is not None:
             self._map.set_visible(is_visible=is_shown)
         elif self.annotating is not None and is_shown:
-            live = self.annotating.live
+            live, n_classes = self.annotating.live, len(self.annotating.class_names)
             self._map = WeightLayer(
-                self._viewer, live.layer, self.weights.settings, self._grid().zoom, live=live, parent=self
+                self._viewer,
+                live.layer,
+                self.weights.settings,
+                self._grid().zoom,
+                live=live,
+                task="classes" if n_classes else "instances",
+                n_classes=n_classes or None,
+                parent=self,
             )
             self._map.closed.connect(self._forget_map)
 
@@ -487,7 +494,7 @@ class AnnotateDock(Dock):
             "" if annotating is None else marks_in_words(annotating),
             is_complete=annotating is not None and annotating.live.is_complete(plane),
         )
-        self.tools.show_coding(coding)
+        self.tools.show_coding(coding, has_classes=annotating is not None and bool(annotating.class_names))
         self.tools.setEnabled(
             annotating is not None or (self._image is not None and not self.layers.labels_layer)
         )
@@ -501,11 +508,13 @@ class AnnotateDock(Dock):
     def _show_counts(self) -> None:
         annotating = self.annotating
         totals = Totals() if annotating is None else annotating.counts.totals()
-        self.counted.setText(totals.in_words())
+        has_classes = annotating is not None and bool(annotating.class_names)
+        self.counted.setText(totals.in_words(has_classes=has_classes))
         self.counted.setVisible(annotating is not None)
-        next_thing = (
-            "" if annotating is None else advice(annotating.live.coding, totals, annotating.live.n_regions)
-        )
+        next_thing = ""
+        if annotating is not None:
+            live = annotating.live
+            next_thing = advice(live.coding, totals, live.n_regions, has_classes=has_classes)
         self.advice.setText(next_thing)
         self.advice.setVisible(bool(next_thing))
         self.problems.list(totals.problems)
@@ -562,7 +571,7 @@ def marks_in_words(annotating: Annotating) -> str:
         n_planes = len(live.view.planes)
         if n_planes or live.coding == "planes":
             parts.append(f"{_many(n_planes, 'plane')} complete")
-    if live.coding == "corrections":
+    if live.coding == "corrections" and not annotating.class_names:
         parts.append(f"{_many(len(live.checked), 'object')} checked")
     return " · ".join(parts)
 

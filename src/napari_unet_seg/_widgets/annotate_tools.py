@@ -70,8 +70,9 @@ class ToolRow(QWidget):
             if button.isCheckable():
                 button.setChecked(other == name)
 
-    def show_coding(self, coding: str | None) -> None:
+    def show_coding(self, coding: str | None, *, has_classes: bool = False) -> None:
         """Only among scribbles background is painted; elsewhere it is what is erased."""
+        self.buttons["object"].setText("● Next class   N" if has_classes else "● New object   N")
         hidden = {None: "unfinished", "scribbles": ""}.get(coding, "background")
         self._lay_out([name for name in self.buttons if name != hidden])
         erase = "⌫ Erase   E" if coding in (None, "scribbles") else "⌫ Background   E"

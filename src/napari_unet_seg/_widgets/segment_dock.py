@@ -474,6 +474,8 @@ class SegmentDock(Dock):
         image = segmentation.image_layer if segmentation.is_image_there else None
         try:
             correct(self._viewer, segmentation.layer, image)
+            if segmentation.objects_layer is not None:
+                segmentation.objects_layer.visible = False
         except UNetSegError as error:
             self.message.show_error(str(error))
 

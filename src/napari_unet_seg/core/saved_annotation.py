@@ -86,6 +86,8 @@ class AnnotationNotes:
         Plain values: scale, translate… of the layer.
     last_plane
         Where it was painted last.
+    classes
+        Names of the classes that the labels of a class map are, the background first.
     """
 
     name: str
@@ -100,6 +102,7 @@ class AnnotationNotes:
     voxel_size_nm: Mapping[str, float] = field(default_factory=dict)
     placement: Mapping[str, Any] = field(default_factory=dict)
     last_plane: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def has_marks(self) -> bool:
@@ -124,6 +127,7 @@ class AnnotationNotes:
                 "planes": tuple(known.get("planes", ())),
                 "checked": tuple(known.get("checked", ())),
                 "last_plane": tuple(known.get("last_plane", ())),
+                "classes": tuple(map(str, known.get("classes", ()))),
                 "regions": None if regions is None else _regions_from_json(regions),
                 "image": None if image is None else ImageNotes(**image),
             }
