@@ -26,7 +26,13 @@ def models(as_json: AsJson = False) -> None:
     print_table([header, *(_row(info) for info in infos)])
     for info in infos:
         if info.description:
-            print_table([("",), (f"{info.name}: {' '.join(info.description.split())}",)])
+            print_table([("",), (f"{info.name}: {_short_card(info)}",)])
+
+
+def _short_card(info: ModelInfo) -> str:
+    """What it was trained for, and on whose data."""
+    said = " ".join(info.description.split())
+    return f"{said}. Data: {info.credit}" if info.credit else said
 
 
 def _as_json(info: ModelInfo) -> dict[str, Any]:
