@@ -1,4 +1,4 @@
-"""Images that show nothing: no objects and a sentence, instead of what noise looks like when stretched."""
+"""Images that show nothing have no objects, and of those in the wrong contrast it is said."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.prediction import PredictSettings, predict, prediction_steps
 from napari_unet_seg.core.steps import Note
 from napari_unet_seg.core.synthetic import synthetic_nuclei
+from napari_unet_seg.core.zoom_trials import ZoomTrial, is_surer
 
 CPU = PredictSettings(device="cpu")
 SHAPE = (200, 216)
@@ -163,3 +164,77 @@ def test_the_zoom_is_looked_for_in_a_plane_that_shows_something() -> None:
     alone = find_zoom(nuclei, "nuclei-fluorescence", CPU)
     assert find_zoom(np.stack([nuclei, noise, noise]), "nuclei-fluorescence", CPU) == alone
     assert not find_zoom(noise, "nuclei-fluorescence", CPU).trials
+
+
+# Contrast
+
+
+def trial(n_objects: int = 9, confidence: float = 0.9, zoom: float = 1.0) -> ZoomTrial:
+    return ZoomTrial(zoom, n_objects, 20.0, confidence)
+
+
+@pytest.mark.parametrize(
+    ("inverted", "as_it_is", "expected"),
+    [
+        ([trial(confidence=0.9)], [trial(confidence=0.8)], True),
+        ([trial(confidence=0.9)], [trial(confidence=0.88)], False),
+        ([trial(confidence=0.9)], [trial(n_objects=0, confidence=0.0)], True),
+        ([trial(n_objects=2, confidence=0.9)], [trial(confidence=0.7)], False),
+        ([trial(confidence=0.6)], [trial(confidence=0.5)], False),
+        ([trial(confidence=0.7, zoom=2), trial(confidence=0.9)], [trial(confidence=0.8)], True),
+        ([], [], False),
+        ([trial()], [], True),
+    ],
+)
+def test_a_contrast_is_surer_where_it_is_clearly_so_and_shows_several_objects(
+    inverted: list[ZoomTrial], as_it_is: list[ZoomTrial], expected: bool
+) -> None:
+    info = load_model("nuclei-fluorescence").info
+    assert is_surer(inverted, as_it_is, info) is expected
+
+
+INVERTED = "surer of this image"
+
+
+@pytest.mark.parametrize("zoom", [1.0, "auto"])
+def test_of_an_image_in_the_contrast_of_the_model_nothing_is_said(zoom: Any) -> None:
+    wishes = PredictSettings(zoom=zoom, device="cpu")
+    result = predict(synthetic_nuclei((256, 256)).image, "nuclei-fluorescence", wishes)
+    assert not [note for note in result.notes if INVERTED in note]
+
+
+def test_a_model_that_cannot_see_inverted_nuclei_says_so() -> None:
+    nuclei = synthetic_nuclei((256, 256))
+    inverted = nuclei.image.max() - nuclei.image
+    result = predict(inverted, "nuclei-fluorescence", PredictSettings(zoom=1, device="cpu"))
+    n_true = nuclei.truth.max()
+    sees_them = 0.7 * n_true <= result.labels.max() <= 1.3 * n_true and (result.labels > 0).mean() < 0.5
+    assert sees_them or [note for note in result.notes if INVERTED in note] == [
+        "The model is surer of this image in inverted contrast: try the setting 'invert'."
+    ]
+
+
+@pytest.fixture
+def n_asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each time that the other contrast is tried; the answer is always that it is better."""
+    asked: list[int] = []
+    monkeypatch.setattr(prediction, "is_surer_inverted", lambda *_: not asked.append(1))
+    return asked
+
+
+def test_the_contrast_is_tried_once_in_a_run_and_not_for_a_part(
+    n_asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "USUAL_CONFIDENCE", 1.0)
+    stack = np.stack([SHOWS["nuclei"]] * 2)[:, :96, :96]
+    wishes = PredictSettings(zoom=1, device="cpu", invert=True)
+    result = predict(stack, "nuclei-fluorescence", wishes)
+    assert len(n_asked) == 1
+    assert result.notes == ("The model is surer of this image without 'invert': try it.",)
+    list(prediction_steps(stack, "nuclei-fluorescence", wishes, region=(slice(0, 40), slice(0, 40))))
+    assert len(n_asked) == 1
+
+
+def test_the_contrast_is_not_tried_where_the_model_is_sure(n_asked: list[int]) -> None:
+    predict(synthetic_nuclei((256, 256)).image, "nuclei-fluorescence", PredictSettings(zoom=1, device="cpu"))
+    assert not n_asked

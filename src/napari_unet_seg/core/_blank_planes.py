@@ -22,9 +22,9 @@ BAND_PX = 1_000_000
 FEWEST_BLOCKS = 64
 """Fewer are too few to tell noise from anything else."""
 LARGEST_F = 3.0
-"""Of noise: 1 where pixels are independent, below 2 in 64x64 of them, also where blurred by 0.4 px. Of 427
-training images of five microscopes the lowest has 37; where they are shrunk to a quarter, 4.8; where noise is
-added that is three times as strong as they are themselves, about 5."""
+"""Of noise: 1 where pixels are independent, below 2 in 64x64 of them, also where blurred by 0.4 px. Training
+images of five microscopes have 37 or more; shrunk to a quarter, 4.8; none of 562 is taken for noise, not even
+with noise added that is three times as strong as their contrast."""
 LARGEST_DEVIATION = 6.0
 """Of the mean of a block of noise from the others, in their standard deviations; of millions of blocks the
 extreme is about 5. A small object in a large field, which F does not see, has more."""

@@ -1,10 +1,11 @@
 """Finds the zoom of an image whose pixel size is unknown, by predicting a part of it at several zooms.
 
-`zoom_trials` says which of them it is.
+In the same way it finds whether a model would rather see the other contrast. `zoom_trials` says which it is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -29,12 +30,13 @@ from napari_unet_seg.core.predict_settings import PredictSettings, Request, reso
 from napari_unet_seg.core.rescaling import Floats
 from napari_unet_seg.core.steps import STOP, Stop, run_to_end
 from napari_unet_seg.core.tiling import SEAM_PX, Span
-from napari_unet_seg.core.zoom_trials import ZOOMS, FoundZoom, ZoomTrial, best_zoom, tried
+from napari_unet_seg.core.zoom_trials import ZOOMS, FoundZoom, ZoomTrial, best_zoom, is_surer, tried
 
 __all__ = [
     "FoundZoom",
     "ZoomTrial",
     "find_zoom",
+    "is_surer_inverted",
     "known_zoom_steps",
     "search_steps",
     "with_zoom",
@@ -130,6 +132,27 @@ def zoom_steps(request: Request, engine: InferenceNetwork, region: Box | None = 
             if (yield trials[-1]) is STOP:
                 return None
     return best_zoom(trials, request.model.info)
+
+
+def is_surer_inverted(request: Request, engine: InferenceNetwork) -> bool:
+    """Whether the model would be clearly surer of the image in the other contrast, at the zoom that is known.
+
+    A zoom that was found may have been found in the wrong contrast, so that others are tried as well.
+    """
+    other = replace(request, settings=replace(request.settings, invert=not request.settings.invert))
+    height, width = request.zoom
+    zooms = (math.sqrt(height * width), *(ZOOMS[::2] if request.found_zoom else ()))
+    trials, other_trials = (_trials(which, engine, zooms) for which in (request, other))
+    return is_surer(other_trials, trials, request.model.info)
+
+
+def _trials(request: Request, engine: InferenceNetwork, zooms: Sequence[float]) -> list[ZoomTrial]:
+    looked_at = _plane_to_look_at(request)
+    if looked_at is None:
+        return []
+    glance = _Glance(*looked_at, engine, (slice(None), slice(None)))
+    info = request.model.info
+    return [tried(zoom, glance.probabilities(zoom), info) for zoom in zooms if glance.can_show(zoom)]
 
 
 def with_zoom(request: Request, found: FoundZoom) -> Request:

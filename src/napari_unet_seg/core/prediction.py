@@ -6,6 +6,7 @@ that pass: the definition that tests and benchmarks compare with.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ from napari_unet_seg.core._memory import empty_cache
 from napari_unet_seg.core._plane_grid import GridGeometry, PlaneGrid
 from napari_unet_seg.core._tile_runner import TileOutput, TileRunner
 from napari_unet_seg.core._whole_image import whole_image_probabilities
-from napari_unet_seg.core.auto_zoom import FoundZoom, ZoomTrial, with_zoom, zoom_steps
+from napari_unet_seg.core.auto_zoom import FoundZoom, ZoomTrial, is_surer_inverted, with_zoom, zoom_steps
 from napari_unet_seg.core.devices import choose_device
 from napari_unet_seg.core.errors import InputError, OutOfMemoryError
 from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.normalisation import (
     LARGEST_WHOLE_PLANE_PX,
+    SAMPLE_PX,
     ArrayLike,
     NoFinitePixelError,
     Normalisation,
@@ -40,6 +42,7 @@ from napari_unet_seg.core.predict_settings import PredictSettings, Request, reso
 from napari_unet_seg.core.rescaling import Floats
 from napari_unet_seg.core.steps import STOP, Note, Stop, run_to_end
 from napari_unet_seg.core.tiling import Span
+from napari_unet_seg.core.zoom_trials import USUAL_CONFIDENCE, confidence
 
 __all__ = [
     "PlaneDone",
@@ -57,6 +60,7 @@ __all__ = [
 
 PlaneIndex: TypeAlias = tuple[int, ...]
 Box: TypeAlias = tuple[slice, slice]
+_WHOLE: Box = (slice(0, None), slice(0, None))
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,7 @@ def prediction_steps(
     request = resolve(
         image, load_model(model) if isinstance(model, str) else model, settings or PredictSettings()
     )
-    region = region or (slice(0, None), slice(0, None))
+    region = region or _WHOLE
     _spans(region, request.layout.plane_shape)  # refuses one without pixels
     engine = InferenceNetwork(request.model.network, request.device.device)
     arrays = _Arrays(request, probabilities_out, labels_out, keep=keep_probabilities)
@@ -295,7 +299,7 @@ class _Run:
 
     def __init__(self, request: Request, engine: InferenceNetwork, arrays: _Arrays, region: Box) -> None:
         self._request, self._arrays, self._notes = request, arrays, list(request.notes)
-        self._region = region
+        self._region, self._engine = region, engine
         self._geometry = GridGeometry(
             request.layout.plane_shape, request.zoom, _spans(region, request.layout.plane_shape)
         )
@@ -307,6 +311,7 @@ class _Run:
         self._runner = TileRunner(engine, side, tta=request.settings.tta)
         self._statistics: dict[PlaneIndex, PlaneStatistics] = {}
         self._tiles_done = self._planes_done = self._blank_planes = self._last_id = 0
+        self._is_contrast_judged = region != _WHOLE  # a part, such as a live view, has to be quick
 
     def steps(self) -> Generator[PredictionStep, Stop | None, bool]:
         """All steps; returns whether it came to its end."""
@@ -384,12 +389,23 @@ class _Run:
             if not is_going_on:
                 return False
         if grid.met_not_finite:
-            return (
-                yield from self._say(
-                    "Some pixels are NaN or infinite: they became the median of their plane."
-                )
-            )
+            message = "Some pixels are NaN or infinite: they became the median of their plane."
+            if not (yield from self._say(message)):
+                return False
+        if self._looks_inverted(out):
+            return (yield from self._say(_inverted_message(is_inverted=self._request.settings.invert)))
         return True
+
+    def _looks_inverted(self, probabilities: Floats) -> bool:
+        """Asked of the first plane that shows something; takes time only where the model is unsure of it."""
+        if self._is_contrast_judged:
+            return False
+        self._is_contrast_judged = True
+        step = math.ceil(math.sqrt(probabilities[0].size / SAMPLE_PX))
+        sample = probabilities[:, ::step, ::step]
+        if confidence(sample, self._request.model.info) >= USUAL_CONFIDENCE:
+            return False
+        return is_surer_inverted(self._request, self._engine)
 
     def _measure(self, plane: ArrayLike) -> PlaneStatistics | None:
         """None for a plane without a finite pixel, as long as there is another."""
@@ -487,6 +503,12 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _blank_message(n_planes: int) -> str:
     what = "Some planes show" if n_planes > 1 else "The image shows"
     return f"{what} nothing but noise, or one grey value: that is taken as background, without objects."
+
+
+def _inverted_message(*, is_inverted: bool) -> str:
+    if is_inverted:
+        return "The model is surer of this image without 'invert': try it."
+    return "The model is surer of this image in inverted contrast: try the setting 'invert'."
 
 
 def _named(index: PlaneIndex) -> str:

@@ -1,4 +1,4 @@
-"""What a model finds in an image at several zooms, and which of them fits it."""
+"""What a model finds in an image at several zooms, or in either contrast, and which of them fits it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ FEWEST_OBJECTS = 3
 """With fewer whole objects in sight, their size is chance; where no zoom shows as many, one has to do."""
 LEAST_CONFIDENCE = 0.65
 """A model that is less sure at every zoom has not found what it knows."""
+USUAL_CONFIDENCE = 0.86
+"""What has less may be in the wrong contrast, so that the other one is tried."""
+SURER = 0.03
+"""By so much the confidence in the other contrast has to be higher. Of 52 predictions of training images of
+nuclei and EM, zoom known or found, that was so in none, and in 43 where the images were inverted."""
 _SIZE_COST = 0.2
 """What objects twice or half as large as those that the model knows cost of its confidence."""
 
@@ -71,23 +76,31 @@ def tried(zoom: float, probabilities: NDArray[np.floating[Any]], info: ModelInfo
     """What probabilities (classes, y, x) on the model's grid hold."""
     foreground = 1 - probabilities[0]
     if info.task == "classes":
-        decided = probabilities.argmax(axis=0)
-        areas = _whole_areas(connected_objects(decided))
+        areas = _whole_areas(connected_objects(probabilities.argmax(axis=0)))
     else:
+        areas = _whole_areas(objects_from_probabilities(foreground, info.objects))
+    return ZoomTrial(
+        zoom=zoom,
+        n_objects=areas.size,
+        diameter_px=float(np.median(np.sqrt(4 * areas / math.pi))) if areas.size else 0.0,
+        confidence=confidence(probabilities, info),
+    )
+
+
+def confidence(probabilities: NDArray[np.floating[Any]], info: ModelInfo) -> float:
+    """As of `ZoomTrial`, of probabilities (classes, y, x)."""
+    if info.task == "classes":
+        decided = probabilities.argmax(axis=0)
+    else:
+        foreground = 1 - probabilities[0]
         decided = (foreground > info.objects.threshold).astype(np.intp)
         probabilities = np.stack([probabilities[0], foreground])
-        areas = _whole_areas(objects_from_probabilities(foreground, info.objects))
     means = [
         float(of_class[decided == i].mean())
         for i, of_class in enumerate(probabilities)
         if (decided == i).any()
     ]
-    return ZoomTrial(
-        zoom=zoom,
-        n_objects=areas.size,
-        diameter_px=float(np.median(np.sqrt(4 * areas / math.pi))) if areas.size else 0.0,
-        confidence=sum(means) / len(means) if len(means) > 1 else 0.0,
-    )
+    return sum(means) / len(means) if len(means) > 1 else 0.0
 
 
 def _whole_areas(labels: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
@@ -113,6 +126,16 @@ def best_zoom(trials: Sequence[ZoomTrial], info: ModelInfo) -> FoundZoom:
     is_between = 0 < best < len(trials) - 1 and trials[best].zoom != 1
     steps = _top(scores[best - 1 : best + 2]) if is_between else 0.0
     return FoundZoom(_rounded(trials[best].zoom * _STEP**steps), is_sure=True, trials=tuple(trials))
+
+
+def is_surer(trials: Sequence[ZoomTrial], than: Sequence[ZoomTrial], info: ModelInfo) -> bool:
+    """Whether a model finds several objects in one contrast, and is clearly surer of them than in another."""
+    best, other = (
+        max(these, key=lambda trial: _score(trial, info, 1), default=None) for these in (trials, than)
+    )
+    if best is None or best.n_objects < FEWEST_OBJECTS or best.confidence < LEAST_CONFIDENCE:
+        return False
+    return other is None or best.confidence > other.confidence + SURER
 
 
 def _score(trial: ZoomTrial, info: ModelInfo, fewest: int) -> float:
