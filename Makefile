@@ -12,7 +12,7 @@ WORKERS ?= 2
 # Qt draws no canvas without an X server; where there is no xvfb-run, the desktop's own display serves.
 ON_SCREEN := $(if $(shell command -v xvfb-run),QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1600x1200x24")
 
-.PHONY: help setup demo test test-core test-viewer lint types contracts format docs soak bench scores gpu screenshots clean
+.PHONY: help setup demo test test-core test-viewer lint types contracts format docs soak bench scores gpu gallery screenshots clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -94,6 +94,9 @@ scores: .venv/.stamp-dev  ## fail where a bundled model no longer reaches its re
 gpu: .venv/.stamp-dev  ## the tests and the benchmark that need a CUDA GPU (and a torch built for it)
 	@$(BIN)/python -m pytest tests/core/test_cuda.py
 	@$(BIN)/python benchmarks/gpu.py
+
+gallery: .venv/.stamp-dev  ## the gallery of good and bad cases in the documentation, from the test images
+	@$(BIN)/python scripts/gallery.py
 
 screenshots: .venv/.stamp-dev  ## the pictures of the README and the documentation
 	@scripts/debian_packages.sh
