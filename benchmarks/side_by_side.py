@@ -5,8 +5,8 @@
     python benchmarks/side_by_side.py --quick-check  # 20 s per tool, to see that they work; not recorded
     python benchmarks/side_by_side.py --only stardist cellpose --fresh
 
-Every tool learns from nuclei-dsb2018/train/fluo and segments nuclei-dsb2018/test/fluo, on two cores, without
-a GPU, one after another. Each rival is installed by pip into an environment of its own, under
+Every tool learns from nuclei-dsb2018/train/fluo and segments nuclei-dsb2018/test/fluo, on two cores at most,
+without a GPU, one after another. Each rival is installed by pip into an environment of its own, under
 .scratch/side_by_side/envs, and run there by its runner in benchmarks/_side_by_side, which follows the tool's
 own example. The label images that they wrote are scored here, all by the same function.
 docs/side-by-side.md says more.
@@ -36,7 +36,8 @@ from _common import REPOSITORY, data_dir, write_result
 from _side_by_side._figures import best_of_others, scores, table
 from napari_unet_seg.core.objects import ObjectSettings, objects_from_probabilities
 
-THREADS = 2
+THREADS = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+"""Two cores for each tool, or the one that this process may use: `taskset -c 0 python …`."""
 SEED = 0
 DATA = "nuclei-dsb2018"
 RUNNERS = Path(__file__).resolve().parent / "_side_by_side"
@@ -178,8 +179,11 @@ def our_objects(foreground: Path) -> np.ndarray:
     return objects_from_probabilities(tifffile.imread(foreground), ObjectSettings())
 
 
-def finished(tool: Tool, seconds: float, *, is_fresh: bool) -> dict[str, Any]:
-    """The result of a tool, measured now or earlier by the same runner; `error` where it failed."""
+def finished(tool: Tool, seconds: float, *, is_fresh: bool, is_kept_only: bool) -> dict[str, Any]:
+    """The result of a tool, measured now or earlier by the same runner; `error` where it failed.
+
+    With `is_kept_only` nothing is measured now, and what is not finished is an error too.
+    """
     path = WORK / "runs" / f"{seconds:g}s" / f"{short(tool)}.json"
     recipe = recipe_of(tool)
     if path.exists() and not is_fresh:
@@ -187,6 +191,10 @@ def finished(tool: Tool, seconds: float, *, is_fresh: bool) -> dict[str, Any]:
         if kept["recipe"] == recipe and "error" not in kept["result"]:
             result: dict[str, Any] = kept["result"]
             return result
+        if is_kept_only and kept["recipe"] == recipe:
+            return dict(kept["result"])
+    if is_kept_only:
+        return {"error": "not measured with this budget yet"}
     try:
         result = measured(tool, seconds)
     except ToolFailedError as error:
@@ -232,12 +240,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[short(tool) for tool in TOOLS], help="not recorded")
     parser.add_argument("--quick-check", action="store_true", help=f"{QUICK_CHECK_S:.0f} s; not recorded")
     parser.add_argument("--fresh", action="store_true", help="forget what is finished")
+    parser.add_argument("--kept", action="store_true", help="measure nothing, record what is finished")
     arguments = parser.parse_args()
     seconds = QUICK_CHECK_S if arguments.quick_check else 60 * arguments.minutes
     tools = {}
     for tool in TOOLS:
         if not arguments.only or short(tool) in arguments.only:
-            tools[tool.name] = finished(tool, seconds, is_fresh=arguments.fresh)
+            tools[tool.name] = finished(
+                tool, seconds, is_fresh=arguments.fresh and not arguments.kept, is_kept_only=arguments.kept
+            )
             print(json.dumps({tool.name: tools[tool.name]}), flush=True)
     if not (arguments.quick_check or arguments.only):
         record(tools, seconds)
