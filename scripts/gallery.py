@@ -117,11 +117,12 @@ def section(test_set: TestSet) -> str:
 def figures(test_set: TestSet, scores: NDArray[np.floating[Any]]) -> str:
     """A table of the scores of single images."""
     worst, tenth, middle, best = np.percentile(scores, [0, 10, 50, 100])
+    images = "1 image" if len(scores) == 1 else f"{len(scores)} images"
     what = {"F1": "F1 at IoU 0.5", "V_rand": "V_rand, thinned", "Dice": "mean Dice of the classes"}
     return (
         f"| {test_set.name}: {what[test_set.score]} per image | worst | lowest tenth | median | best |\n"
         f"|---|---|---|---|---|\n"
-        f"| {len(scores)} images | {worst:.2f} | {tenth:.2f} | {middle:.2f} | {best:.2f} |"
+        f"| {images} | {worst:.2f} | {tenth:.2f} | {middle:.2f} | {best:.2f} |"
     )
 
 
