@@ -215,6 +215,7 @@ RECIPES = {
         info={
             "task": "classes",
             "object_class": "axon",
+            "object_diameter_px": 15.3,  # median of the axons that lie wholly in a training image
             "class_names": ("background", "myelin", "axon"),
             "licence": "MIT",
             "credit": "AxonDeepSeg, rat spinal cord SEM (doi 10.5281/zenodo.5498378)",

@@ -120,18 +120,22 @@ def test_classes_are_judged_by_the_one_that_was_decided_for(info: Any) -> None:
     probabilities[0] = 0.9
     probabilities[:, 5:10, 5:10] = np.array([0.1, 0.7, 0.2])[:, None, None]
     probabilities[:, 15:25, 15:25] = np.array([0.1, 0.3, 0.6])[:, None, None]
-    found = tried(
-        1.0,
-        probabilities,
-        replace(
-            info,
-            task="classes",
-            class_names=("a", "b", "c"),
-            architecture=replace(info.architecture, out_channels=3),
-        ),
+    of_classes = replace(
+        info,
+        task="classes",
+        class_names=("a", "b", "c"),
+        architecture=replace(info.architecture, out_channels=3),
     )
+    found = tried(1.0, probabilities, of_classes)
     assert found.n_objects == 2
     assert found.confidence == pytest.approx((0.9 + 0.7 + 0.6) / 3)
+    with_objects = replace(of_classes, object_class="c")
+    only_c = tried(1.0, probabilities, with_objects)
+    assert (only_c.n_objects, only_c.confidence) == (1, found.confidence)
+    assert only_c.diameter_px == pytest.approx(np.sqrt(4 * 100 / np.pi))
+    sizes = [trial(0.25, diameter_px=80, confidence=0.95), trial(1, confidence=0.9)]
+    assert best_zoom(sizes, of_classes).zoom == 0.25, "by confidence alone"
+    assert best_zoom(sizes, with_objects).zoom == 1
 
 
 # The search

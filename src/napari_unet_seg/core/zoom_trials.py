@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_unet_seg.core._gaps import connected_objects
 from napari_unet_seg.core.model_store import ModelInfo
-from napari_unet_seg.core.objects import objects_from_probabilities
+from napari_unet_seg.core.objects import objects_from_probabilities, objects_of_class
 
 _STEP = math.sqrt(2)
 ZOOMS = tuple(_STEP**step for step in range(-6, 5))
@@ -74,11 +74,13 @@ class FoundZoom:
 
 def tried(zoom: float, probabilities: NDArray[np.floating[Any]], info: ModelInfo) -> ZoomTrial:
     """What probabilities (classes, y, x) on the model's grid hold."""
-    foreground = 1 - probabilities[0]
-    if info.task == "classes":
-        areas = _whole_areas(connected_objects(probabilities.argmax(axis=0)))
+    if info.task == "instances":
+        areas = _whole_areas(objects_from_probabilities(1 - probabilities[0], info.objects))
+    elif info.object_class_id is not None:
+        classes = probabilities.argmax(axis=0)
+        areas = _whole_areas(objects_of_class(classes, info.object_class_id, info.objects))
     else:
-        areas = _whole_areas(objects_from_probabilities(foreground, info.objects))
+        areas = _whole_areas(connected_objects(probabilities.argmax(axis=0)))
     return ZoomTrial(
         zoom=zoom,
         n_objects=areas.size,
@@ -141,7 +143,8 @@ def is_surer(trials: Sequence[ZoomTrial], than: Sequence[ZoomTrial], info: Model
 def _score(trial: ZoomTrial, info: ModelInfo, fewest: int) -> float:
     if trial.n_objects < fewest or not trial.confidence:
         return -math.inf
-    if info.object_diameter_px is None or info.task == "classes":
+    has_objects = info.task == "instances" or info.object_class
+    if info.object_diameter_px is None or not has_objects:
         return trial.confidence
     octaves = math.log2(trial.diameter_px / info.object_diameter_px)
     return trial.confidence - _SIZE_COST * octaves**2
