@@ -185,7 +185,7 @@ RECIPES = {
             "credit": "HHMI Janelia FlyEM, Drosophila medulla FIB-SEM (Takemura et al. 2015)",
             "description": "Cell interiors and membranes in EM of neural tissue; FIB-SEM at 10 nm/px",
         },
-        objects={"split_touching": 0.25},
+        objects={"split_touching": 0.1},
     ),
     "cells-phase-contrast": Recipe(
         prepare=prepare_phase,
