@@ -238,3 +238,12 @@ def test_the_contrast_is_tried_once_in_a_run_and_not_for_a_part(
 def test_the_contrast_is_not_tried_where_the_model_is_sure(n_asked: list[int]) -> None:
     predict(synthetic_nuclei((256, 256)).image, "nuclei-fluorescence", PredictSettings(zoom=1, device="cpu"))
     assert not n_asked
+
+
+@pytest.mark.parametrize("period_px", [2, 3, 4, 6, 8])
+def test_fine_regular_stripes_are_no_noise_though_all_blocks_are_alike(period_px: int) -> None:
+    rng = np.random.default_rng(0)
+    stripes = (np.arange(256) % period_px < period_px // 2).astype(np.float32)
+    noisy = stripes + rng.normal(0, 0.3, (256, 256)).astype(np.float32)
+    assert not is_blank(noisy[None])
+    assert not is_blank(noisy.T[None])

@@ -3,7 +3,8 @@
 Normalisation stretches whatever there is, so a network would be shown the noise of an empty field as if it
 were an image. What tells them apart is that a pixel of noise knows nothing of its neighbours, while whatever
 a microscope has focused is larger than a pixel: an analysis of variance between and within blocks of 8x8 px
-(Fisher's F), after what the illumination does has been taken out.
+(Fisher's F), after what the illumination does has been taken out, and the autocorrelation within the blocks,
+for patterns so fine and regular that blocks do not differ.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ LARGEST_DEVIATION = 6.0
 """Of the mean of a block of noise from the others, in their standard deviations; of millions of blocks the
 extreme is about 5. A small object in a large field, which F does not see, has more."""
 
+LARGEST_CORRELATION = 0.5
+"""Of noise, with its neighbours up to `FARTHEST_PX` along an axis: 0 where pixels are independent, 0.25 where
+blurred by 0.5 px; of stripes it is near 1 or -1 at one of these distances."""
+FARTHEST_PX = 4
+
 _Floats = NDArray[np.float64]
 
 
@@ -44,19 +50,44 @@ def is_blank(plane: ArrayLike) -> bool:
 
 def _is_blank_channel(plane: ArrayLike, index: int) -> bool:
     bands: list[_Blocks] = []
-    for band in _bands(plane, index):
-        if band.show_something():
+    for pixels, top in _bands(plane, index):
+        band = _Blocks.of(pixels, top)
+        if band.show_something() or _is_pattern(_whole_blocks(pixels)[2]):
             return False
         bands.append(band)
     n_blocks = sum(band.means.size for band in bands)
     return n_blocks >= FEWEST_BLOCKS and not _Blocks.joined(bands).show_something()
 
 
-def _bands(plane: ArrayLike, index: int) -> Iterator[_Blocks]:
+def _bands(plane: ArrayLike, index: int) -> Iterator[tuple[NDArray[np.generic], int]]:
+    """Pixels (Y, X) of some rows, and the first of these."""
     _, height, width = plane.shape
     n_rows = max(BLOCK_PX, BAND_PX // width // BLOCK_PX * BLOCK_PX)
     for top in range(0, height - BLOCK_PX + 1, n_rows):
-        yield _Blocks.of(np.asarray(plane[index : index + 1, top : top + n_rows, :])[0], top)
+        yield np.asarray(plane[index : index + 1, top : top + n_rows, :])[0], top
+
+
+def _whole_blocks(band: NDArray[np.generic]) -> tuple[NDArray[np.intp], NDArray[np.intp], _Floats]:
+    """Row and column of the whole and finite blocks in a band (Y, X), and their pixels (n, 8, 8)."""
+    n_rows, n_columns = (length // BLOCK_PX for length in band.shape)
+    whole = band[: n_rows * BLOCK_PX, : n_columns * BLOCK_PX].astype(np.float64)
+    blocks = whole.reshape(n_rows, BLOCK_PX, n_columns, BLOCK_PX).swapaxes(1, 2)
+    rows, columns = np.nonzero(np.isfinite(blocks).all(axis=(-1, -2)))
+    return rows, columns, blocks[rows, columns]
+
+
+def _is_pattern(blocks: _Floats) -> bool:
+    """Whether pixels follow from others a few pixels away, in blocks (n, 8, 8)."""
+    around_mean = blocks - blocks.mean(axis=(1, 2), keepdims=True)
+    variance = float(np.square(around_mean).mean()) if len(blocks) else 0.0
+    if variance <= 1e-12 * float(np.square(blocks).max(initial=0.0)):
+        return False
+    for turned in (around_mean, around_mean.swapaxes(1, 2)):
+        for distance in range(1, FARTHEST_PX + 1):
+            covariance = float((turned[:, distance:] * turned[:, :-distance]).mean())
+            if abs(covariance) > LARGEST_CORRELATION * variance:
+                return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +102,8 @@ class _Blocks:
     @classmethod
     def of(cls, band: NDArray[np.generic], top: int) -> _Blocks:
         """The whole and finite ones in a band (Y, X) of a plane that begins in some row."""
-        n_rows, n_columns = (length // BLOCK_PX for length in band.shape)
-        whole = band[: n_rows * BLOCK_PX, : n_columns * BLOCK_PX].astype(np.float64)
-        split = whole.reshape(n_rows, BLOCK_PX, n_columns, BLOCK_PX).swapaxes(1, 2)
-        blocks = split.reshape(n_rows, n_columns, BLOCK_PX**2)
-        rows, columns = np.nonzero(np.isfinite(blocks).all(axis=-1))
-        blocks = blocks[rows, columns]
+        rows, columns, squares = _whole_blocks(band)
+        blocks = squares.reshape(-1, BLOCK_PX**2)
         if not rows.size:
             return cls(rows, columns, np.empty(0), np.empty(0))
         # without the brightest and the darkest pixel, so that a hot one in an empty field is no object
