@@ -98,11 +98,12 @@ class BackgroundWriter(QObject):  # type: ignore[misc]
             failures = [failure for task in tasks if (failure := _attempt(task)) is not None]
             del tasks  # they may hold large arrays, and the next ones may be a long time in coming
             with self._changed:
-                self._n_waiting -= 1
                 self._failures += failures
+                # Before `wait` returns: who waited may end this object, which is fatal in the middle of a signal.
+                with contextlib.suppress(RuntimeError):  # Qt may be gone already when the program ends
+                    self.written.emit()
+                self._n_waiting -= 1
                 self._changed.notify_all()
-            with contextlib.suppress(RuntimeError):  # Qt may be gone already when the program ends
-                self.written.emit()
 
 
 def _attempt(task: Task) -> Failure | None:
