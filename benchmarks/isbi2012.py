@@ -82,7 +82,8 @@ def main() -> None:
     scores = scored(model, arguments.device)
     path = RESULTS / "isbi2012.json"
     earlier = json.loads(path.read_text(encoding="utf-8"))["recipes"] if path.exists() else {}
-    recipes = earlier | {arguments.recipe: {"training": training, "scores": scores}}
+    kept = {key: value for key, value in training.items() if key != "model"}  # a path of this machine
+    recipes = earlier | {arguments.recipe: {"training": kept, "scores": scores}}
     errors = {name: each["scores"]["8-fold"]["rand_error"] for name, each in recipes.items()}
     print(json.dumps(scores, indent=2))
     write_result(

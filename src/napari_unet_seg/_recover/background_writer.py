@@ -99,7 +99,7 @@ class BackgroundWriter(QObject):  # type: ignore[misc]
             del tasks  # they may hold large arrays, and the next ones may be a long time in coming
             with self._changed:
                 self._failures += failures
-                # Before `wait` returns: who waited may end this object, which is fatal in the middle of a signal.
+                # Before `wait` returns: who waited may end this object, which is fatal during a signal.
                 with contextlib.suppress(RuntimeError):  # Qt may be gone already when the program ends
                     self.written.emit()
                 self._n_waiting -= 1
