@@ -419,14 +419,21 @@ def test_a_class_model_shows_classes_and_offers_no_object_settings(
     assert dock.objects.heading.text().startswith("Classes")
 
 
-def test_the_objects_of_a_class_get_a_layer_a_count_and_the_table(
-    qtbot: QtBot, viewer: Any, bright_model: Model, squares: Any, tmp_path: Path
-) -> None:
+@pytest.fixture
+def tissue_dock(viewer: Any, qtbot: QtBot, bright_model: Model, squares: Any) -> SegmentDock:
+    """With a model of classes, of which the bright one holds objects."""
     names = ("dark", "bright")
     bright_model.copy(task="classes", class_names=names, object_class="bright").save("tissue")
     add_stack(viewer, squares)
     dock = dock_in(viewer, qtbot)
     dock.model.choose("tissue")
+    return dock
+
+
+def test_the_objects_of_a_class_get_a_layer_a_count_and_the_table(
+    qtbot: QtBot, viewer: Any, tissue_dock: SegmentDock, squares: Any, tmp_path: Path
+) -> None:
+    dock = tissue_dock
     dock.where.choose("stack")
     segment(qtbot, dock)
     classes, objects = viewer.layers["em › tissue › labels"], viewer.layers["em › tissue › bright objects"]
@@ -441,13 +448,9 @@ def test_the_objects_of_a_class_get_a_layer_a_count_and_the_table(
 
 
 def test_an_objects_layer_that_was_removed_meanwhile_is_not_missed(
-    qtbot: QtBot, viewer: Any, bright_model: Model, squares: Any, tmp_path: Path
+    qtbot: QtBot, viewer: Any, tissue_dock: SegmentDock, tmp_path: Path
 ) -> None:
-    names = ("dark", "bright")
-    bright_model.copy(task="classes", class_names=names, object_class="bright").save("tissue")
-    add_stack(viewer, squares)
-    dock = dock_in(viewer, qtbot)
-    dock.model.choose("tissue")
+    dock = tissue_dock
     segment(qtbot, dock)
     viewer.layers.remove("em › tissue › bright objects")
     dock.save_table(tmp_path / "table.csv")
