@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from napari_unet_seg.core._blank_planes import is_blank
 from napari_unet_seg.core.auto_zoom import find_zoom
 from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.prediction import PredictSettings, predict, prediction_steps
-from napari_unet_seg.core.steps import Note
+from napari_unet_seg.core.steps import STOP, Note
 from napari_unet_seg.core.synthetic import synthetic_nuclei
 from napari_unet_seg.core.zoom_trials import ZoomTrial, is_surer
 
@@ -218,7 +219,13 @@ def test_a_model_that_cannot_see_inverted_nuclei_says_so() -> None:
 def n_asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each time that the other contrast is tried; the answer is always that it is better."""
     asked: list[int] = []
-    monkeypatch.setattr(prediction, "is_surer_inverted", lambda *_: not asked.append(1))
+
+    def answer(*_: Any) -> Iterator[Any]:
+        asked.append(1)
+        yield from ()
+        return True
+
+    monkeypatch.setattr(prediction, "inversion_steps", answer)
     return asked
 
 
@@ -233,6 +240,17 @@ def test_the_contrast_is_tried_once_in_a_run_and_not_for_a_part(
     assert result.notes == ("The model is surer of this image without 'invert': try it.",)
     list(prediction_steps(stack, "nuclei-fluorescence", wishes, region=(slice(0, 40), slice(0, 40))))
     assert len(n_asked) == 1
+
+
+def test_trying_the_contrast_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "USUAL_CONFIDENCE", 1.1)
+    wishes = PredictSettings(zoom=1, device="cpu")
+    steps = prediction_steps(SHOWS["nuclei"][:96, :96], "nuclei-fluorescence", wishes)
+    while not isinstance(next(steps), ZoomTrial):
+        pass
+    with pytest.raises(StopIteration) as end:
+        steps.send(STOP)
+    assert not end.value.value.complete
 
 
 def test_the_contrast_is_not_tried_where_the_model_is_sure(n_asked: list[int]) -> None:

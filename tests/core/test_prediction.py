@@ -311,7 +311,7 @@ def test_a_large_plane_is_read_tile_by_tile(zoom: float, monkeypatch: pytest.Mon
     wishes = PredictSettings(tile_px=16, zoom=zoom)
     monkeypatch.setattr(prediction, "plane_statistics", measured := Measured())
     monkeypatch.setattr(prediction, "is_blank", lambda _: False)
-    monkeypatch.setattr(prediction, "is_surer_inverted", lambda *_: False)
+    monkeypatch.setattr(prediction, "USUAL_CONFIDENCE", 0.0)  # the contrast is not tried
     result = predict(lazy, model, wishes)
     assert lazy.most_read <= ((16 + 2 * halo_px(2)) / zoom + 2) ** 2
     assert measured.n_calls == 1

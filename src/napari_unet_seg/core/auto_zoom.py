@@ -36,7 +36,7 @@ __all__ = [
     "FoundZoom",
     "ZoomTrial",
     "find_zoom",
-    "is_surer_inverted",
+    "inversion_steps",
     "known_zoom_steps",
     "search_steps",
     "with_zoom",
@@ -121,38 +121,43 @@ def known_zoom_steps(
 
 def zoom_steps(request: Request, engine: InferenceNetwork, region: Box | None = None) -> ZoomSteps:
     """The same for an image and a model that are settled, and the model's network."""
-    looked_at = _plane_to_look_at(request)
-    if looked_at is None:
-        return FoundZoom(1.0, is_sure=False, trials=())
-    glance = _Glance(*looked_at, engine, region or (slice(None), slice(None)))
-    trials: list[ZoomTrial] = []
-    for zoom in ZOOMS:
-        if glance.can_show(zoom):
-            trials.append(tried(zoom, glance.probabilities(zoom), request.model.info))
-            if (yield trials[-1]) is STOP:
-                return None
-    return best_zoom(trials, request.model.info)
+    trials = yield from _trial_steps(request, engine, ZOOMS, region)
+    return None if trials is None else best_zoom(trials, request.model.info)
 
 
-def is_surer_inverted(request: Request, engine: InferenceNetwork) -> bool:
+def inversion_steps(
+    request: Request, engine: InferenceNetwork
+) -> Generator[ZoomTrial, Stop | None, bool | None]:
     """Whether the model would be clearly surer of the image in the other contrast, at the zoom that is known.
 
-    A zoom that was found may have been found in the wrong contrast, so that others are tried as well.
+    A zoom that was found may have been found in the wrong contrast, so that others are tried as well. Send
+    `STOP` to give up, which returns None.
     """
     other = replace(request, settings=replace(request.settings, invert=not request.settings.invert))
     height, width = request.zoom
     zooms = (math.sqrt(height * width), *(ZOOMS[::2] if request.found_zoom else ()))
-    trials, other_trials = (_trials(which, engine, zooms) for which in (request, other))
+    trials = yield from _trial_steps(request, engine, zooms)
+    other_trials = None if trials is None else (yield from _trial_steps(other, engine, zooms))
+    if trials is None or other_trials is None:
+        return None
     return is_surer(other_trials, trials, request.model.info)
 
 
-def _trials(request: Request, engine: InferenceNetwork, zooms: Sequence[float]) -> list[ZoomTrial]:
+def _trial_steps(
+    request: Request, engine: InferenceNetwork, zooms: Sequence[float], region: Box | None = None
+) -> Generator[ZoomTrial, Stop | None, list[ZoomTrial] | None]:
+    """What is found at each zoom, none where no plane shows anything; None when it was stopped."""
     looked_at = _plane_to_look_at(request)
     if looked_at is None:
         return []
-    glance = _Glance(*looked_at, engine, (slice(None), slice(None)))
-    info = request.model.info
-    return [tried(zoom, glance.probabilities(zoom), info) for zoom in zooms if glance.can_show(zoom)]
+    glance = _Glance(*looked_at, engine, region or (slice(None), slice(None)))
+    trials: list[ZoomTrial] = []
+    for zoom in zooms:
+        if glance.can_show(zoom):
+            trials.append(tried(zoom, glance.probabilities(zoom), request.model.info))
+            if (yield trials[-1]) is STOP:
+                return None
+    return trials
 
 
 def with_zoom(request: Request, found: FoundZoom) -> Request:

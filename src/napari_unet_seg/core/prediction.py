@@ -23,7 +23,7 @@ from napari_unet_seg.core._memory import empty_cache
 from napari_unet_seg.core._plane_grid import GridGeometry, PlaneGrid
 from napari_unet_seg.core._tile_runner import TileOutput, TileRunner
 from napari_unet_seg.core._whole_image import whole_image_probabilities
-from napari_unet_seg.core.auto_zoom import FoundZoom, ZoomTrial, is_surer_inverted, with_zoom, zoom_steps
+from napari_unet_seg.core.auto_zoom import FoundZoom, ZoomTrial, inversion_steps, with_zoom, zoom_steps
 from napari_unet_seg.core.devices import choose_device
 from napari_unet_seg.core.errors import InputError, OutOfMemoryError
 from napari_unet_seg.core.model_store import ModelInfo
@@ -392,12 +392,18 @@ class _Run:
             message = "Some pixels are NaN or infinite: they became the median of their plane."
             if not (yield from self._say(message)):
                 return False
-        if self._looks_inverted(out):
+        looks_inverted = yield from self._contrast_steps(out)
+        if looks_inverted is None:
+            return False
+        if looks_inverted:
             return (yield from self._say(_inverted_message(is_inverted=self._request.settings.invert)))
         return True
 
-    def _looks_inverted(self, probabilities: Floats) -> bool:
-        """Asked of the first plane that shows something; takes time only where the model is unsure of it."""
+    def _contrast_steps(self, probabilities: Floats) -> Generator[PredictionStep, Stop | None, bool | None]:
+        """Whether it looks inverted, asked of the first plane that shows something; None: it was stopped.
+
+        It takes time only where the model is unsure of that plane.
+        """
         if self._is_contrast_judged:
             return False
         self._is_contrast_judged = True
@@ -405,7 +411,7 @@ class _Run:
         sample = probabilities[:, ::step, ::step]
         if confidence(sample, self._request.model.info) >= USUAL_CONFIDENCE:
             return False
-        return is_surer_inverted(self._request, self._engine)
+        return (yield from inversion_steps(self._request, self._engine))
 
     def _measure(self, plane: ArrayLike) -> PlaneStatistics | None:
         """None for a plane without a finite pixel, as long as there is another."""
