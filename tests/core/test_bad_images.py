@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_unet_seg.core import _blank_planes, prediction
+from napari_unet_seg.core import _blank_planes, _plane_checks, prediction
 from napari_unet_seg.core._blank_planes import is_blank
 from napari_unet_seg.core.auto_zoom import find_zoom
 from napari_unet_seg.core.models import Model, load_model
@@ -167,6 +167,25 @@ def test_the_zoom_is_looked_for_in_a_plane_that_shows_something() -> None:
     assert not find_zoom(noise, "nuclei-fluorescence", CPU).trials
 
 
+# Exposure
+
+OVEREXPOSED = "overexposed"
+
+
+@pytest.mark.parametrize(("percentile", "is_said"), [(70, True), (90, True), (99, False)])
+def test_of_an_overexposed_image_it_is_said(percentile: float, is_said: bool) -> None:
+    nuclei = synthetic_nuclei(SHAPE).image
+    clipped = np.minimum(nuclei, np.percentile(nuclei, percentile)).astype(nuclei.dtype)
+    notes = predict(clipped, "nuclei-fluorescence", PredictSettings(zoom=1, device="cpu")).notes
+    assert any(OVEREXPOSED in note for note in notes) is is_said
+
+
+def test_a_drawing_of_few_grey_values_is_not_called_overexposed() -> None:
+    image = np.where(disc(SHAPE, 60, (100, 100)), 200, 10).astype(np.uint8)
+    notes = predict(image, "nuclei-fluorescence", PredictSettings(zoom=1, device="cpu")).notes
+    assert not any(OVEREXPOSED in note for note in notes)
+
+
 # Contrast
 
 
@@ -225,14 +244,14 @@ def n_asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         yield from ()
         return True
 
-    monkeypatch.setattr(prediction, "inversion_steps", answer)
+    monkeypatch.setattr(_plane_checks, "inversion_steps", answer)
     return asked
 
 
 def test_the_contrast_is_tried_once_in_a_run_and_not_for_a_part(
     n_asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction, "USUAL_CONFIDENCE", 1.0)
+    monkeypatch.setattr(_plane_checks, "USUAL_CONFIDENCE", 1.0)
     stack = np.stack([SHOWS["nuclei"]] * 2)[:, :96, :96]
     wishes = PredictSettings(zoom=1, device="cpu", invert=True)
     result = predict(stack, "nuclei-fluorescence", wishes)
@@ -243,7 +262,7 @@ def test_the_contrast_is_tried_once_in_a_run_and_not_for_a_part(
 
 
 def test_trying_the_contrast_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "USUAL_CONFIDENCE", 1.1)
+    monkeypatch.setattr(_plane_checks, "USUAL_CONFIDENCE", 1.1)
     wishes = PredictSettings(zoom=1, device="cpu")
     steps = prediction_steps(SHOWS["nuclei"][:96, :96], "nuclei-fluorescence", wishes)
     while not isinstance(next(steps), ZoomTrial):

@@ -139,6 +139,16 @@ def test_smallest_area_can_be_said_in_square_micrometres() -> None:
     assert objects_from_probabilities(foreground, settings).max() == 1
 
 
+def test_the_smallest_size_of_a_model_is_brought_from_its_grid_to_the_image() -> None:
+    of_model = ObjectSettings(min_size_px=40)
+    open_size = ObjectSettings(threshold=0.3)
+    assert open_size.settled(of_model, (0.5, 0.5)) == ObjectSettings(threshold=0.3, min_size_px=160)
+    assert open_size.settled(of_model, (2.0, 1.0)).min_size_px == 20
+    assert open_size.settled(ObjectSettings(), (0.5, 0.5)).min_size_px == 80, "one that says nothing"
+    said = ObjectSettings(min_size_px=7)
+    assert said.settled(of_model, (0.5, 0.5)) == said, "pixels of the image, as a person says them"
+
+
 def test_ids_are_unique_over_a_stack_and_planes_are_independent() -> None:
     plane = _disks((40, 60), (20, 20, 8), (20, 42, 8))
     labels = objects_from_probabilities(np.stack([plane, np.zeros_like(plane), plane]))

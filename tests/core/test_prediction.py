@@ -235,6 +235,16 @@ def test_instance_ids_are_unique_over_a_stack() -> None:
         np.testing.assert_array_equal(step.labels, result.labels[step.plane])
 
 
+def test_a_models_smallest_size_is_that_of_its_own_pixels() -> None:
+    image = np.zeros((64, 64), np.uint8)
+    image[8:16, 8:16] = image[32:48, 32:48] = 200
+    shrunk = predict(image, bright_is_foreground(), PredictSettings(zoom=0.5))
+    assert shrunk.object_settings.min_size_px == 80, "20 px of the model"
+    assert shrunk.labels.max() == 1
+    said = PredictSettings(zoom=0.5, objects=ObjectSettings(min_size_px=20))
+    assert predict(image, bright_is_foreground(), said).labels.max() == 2
+
+
 def test_steps_announce_the_work_then_fill_each_plane_once() -> None:
     stack = picture(2, 30, 41)
     steps, result = drain(prediction_steps(stack, random_model(), PredictSettings(tile_px=16, zoom=1.3)))

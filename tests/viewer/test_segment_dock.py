@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,41 @@ def test_opening_the_dock_fills_in_what_the_layer_says(dock: SegmentDock) -> Non
     assert dock.why.text().startswith("Runs on ")
 
 
+def shown(dock: SegmentDock) -> ObjectSettings:
+    return replace(dock.objects.settings, min_size_px=None)
+
+
+def of_model(settings: ObjectSettings) -> ObjectSettings:
+    return replace(settings, min_size_px=None)
+
+
 def test_object_settings_are_those_of_the_model(viewer: Any, qtbot: QtBot, squares: Any) -> None:
     add_stack(viewer, squares)
     _, dock = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Segment")
-    assert dock.objects.settings == dock.model.info.objects, "of the one that is there at first"
+    assert shown(dock) == of_model(dock.model.info.objects), "of the one that is there at first"
     dock.model.choose("nuclei-fluorescence")
-    assert dock.objects.settings == load_model("nuclei-fluorescence").objects, "of the one chosen next"
-    assert dock.objects.settings != ObjectSettings()
+    assert shown(dock) == of_model(load_model("nuclei-fluorescence").objects), "of the one chosen next"
+    assert shown(dock) != of_model(ObjectSettings())
     qtbot.waitUntil(lambda: dock.is_ready, timeout=LONG_MS)
+
+
+def test_the_smallest_size_follows_the_zoom_until_a_person_sets_it(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock
+) -> None:
+    assert dock.objects.smallest.value() == 20
+    dock.scale.zoom.setValue(0.5)
+    assert dock.objects.smallest.value() == 80, "20 px of the model"
+    segment(qtbot, dock)
+    assert dock.refinement is not None
+    assert dock.refinement.latest is not None
+    assert dock.refinement.latest.prediction.object_settings.min_size_px == 80
+    dock.objects.smallest.setValue(30)
+    settle(qtbot, dock)
+    assert dock.refinement.latest.prediction.object_settings.min_size_px == 30
+    dock.scale.zoom.setValue(0.25)
+    assert dock.objects.smallest.value() == 30
+    dock.model.choose("nuclei-fluorescence")
+    assert dock.objects.smallest.value() == 320, "of another model it is open again"
 
 
 def test_the_first_click_segments_the_plane_in_view(qtbot: QtBot, viewer: Any, dock: SegmentDock) -> None:

@@ -337,6 +337,6 @@ def _provenance(job: Job, prediction: Prediction, wishes: Wishes) -> dict[str, A
         "invert": settings.invert,
         "test_time_averaging": settings.tta,
         "normalisation": {**prediction.normalisation.to_json(), "planes": planes},
-        "objects": None if settings.objects is None else asdict(settings.objects),
+        "objects": asdict(prediction.object_settings),
         "notes": list(prediction.notes),
     }

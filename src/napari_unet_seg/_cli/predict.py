@@ -63,7 +63,11 @@ def predict(
         float | None, typer.Option(help="Foreground is above this; none: as the model says.")
     ] = None,
     min_size: Annotated[
-        int | None, typer.Option(metavar="PX", help="Smallest object in pixels; none: as the model says.")
+        int | None,
+        typer.Option(
+            metavar="PX",
+            help="Smallest object in pixels of the image; none: as the model says.",
+        ),
     ] = None,
     each: Annotated[
         bool, typer.Option("--each", help="Take the files of a folder as separate images.")
@@ -108,7 +112,7 @@ def predict(
 
 
 def _object_settings(model: Model, threshold: float | None, min_size_px: int | None) -> ObjectSettings:
-    objects = model.objects
+    objects = replace(model.objects, min_size_px=None)  # the model's is for its own grid
     if threshold is not None:
         objects = replace(objects, threshold=threshold)
     if min_size_px is not None:

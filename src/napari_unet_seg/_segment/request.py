@@ -274,6 +274,7 @@ def relabel_steps(
         The one in view, if it is among them.
     """
     labels = np.zeros_like(prediction.labels)
+    settings = settings.settled(request.info.objects, prediction.zoom)
     last_id = 0
     for n_done, plane in enumerate(_in_view_first(planes, first)):
         is_preview = n_done == 0 and len(planes) > 1 and plane == first
@@ -285,7 +286,7 @@ def relabel_steps(
         labels[plane] = found
         if (yield _plane_labels(found[request.box], plane, n_done, len(planes))) is STOP:
             return None
-    return replace(prediction, labels=labels, objects=labels)
+    return replace(prediction, labels=labels, objects=labels, object_settings=settings)
 
 
 def _in_view_first(planes: Sequence[Index], first: Index | None) -> Iterator[Index]:

@@ -32,6 +32,8 @@ class ObjectPanel(QWidget):
         self.fill = QCheckBox("fill holes")
         self.fill.setToolTip("Fill background that is enclosed by one object.")
         self._pixel_um2: float | None = None
+        self._of_model, self._zoom = ObjectSettings(), (1.0, 1.0)
+        self._px: int | None = None
         self._lay_out()
         self._connect()
         self.show_settings(ObjectSettings())
@@ -39,19 +41,19 @@ class ObjectPanel(QWidget):
 
     @property
     def settings(self) -> ObjectSettings:
-        """What the controls say."""
+        """What the controls say; the smallest size is None, as the model's, until a person sets it."""
         is_um2 = self.unit.currentText() == _UM2
-        smallest = self.smallest.value()
         return ObjectSettings(
             threshold=self.certainty.value(),
-            min_size_px=self._px if is_um2 else round(smallest),
-            min_size_um2=smallest if is_um2 else None,
+            min_size_px=self._px,
+            min_size_um2=self.smallest.value() if is_um2 else None,
             fill_holes=self.fill.isChecked(),
             split_touching=self.split.value(),
         )
 
     def show_settings(self, settings: ObjectSettings) -> None:
-        """Set the controls, without `changed`."""
+        """Set the controls to what a model says, without `changed`."""
+        self._of_model, self._px = settings, None
         with (
             QSignalBlocker(self.certainty),
             QSignalBlocker(self.split),
@@ -62,10 +64,22 @@ class ObjectPanel(QWidget):
             self.certainty.setValue(settings.threshold)
             self.split.setValue(settings.split_touching)
             self.fill.setChecked(settings.fill_holes)
-            self._px = settings.min_size_px
             is_um2 = settings.min_size_um2 is not None and self._pixel_um2 is not None
             self._set_unit(is_um2=is_um2)
-            self.smallest.setValue(settings.min_size_um2 if is_um2 else settings.min_size_px)
+            self.smallest.setValue(settings.min_size_um2 if is_um2 else self._smallest_px)
+
+    def show_zoom(self, zoom: tuple[float, float]) -> None:
+        """Bring the model's smallest size to the pixels of the image, without `changed`.
+
+        Parameters
+        ----------
+        zoom
+            Model-grid pixels per image pixel along (Y, X).
+        """
+        self._zoom = zoom
+        if self._px is None and self.unit.currentText() == _PX:
+            with QSignalBlocker(self.smallest):
+                self.smallest.setValue(self._smallest_px)
 
     def show_pixel_size(self, pixel_size_nm: tuple[float, float] | None) -> None:
         """Offer square micrometres where the pixel size is known."""
@@ -77,7 +91,7 @@ class ObjectPanel(QWidget):
         if self._pixel_um2 is None and self.unit.currentText() == _UM2:
             with QSignalBlocker(self.unit), QSignalBlocker(self.smallest):
                 self._set_unit(is_um2=False)
-                self.smallest.setValue(self._px)
+                self.smallest.setValue(self._smallest_px)
 
     def show_count(self, n_objects: int | None, class_name: str = "") -> None:
         """Say how many objects there are, and of which class; None: nothing is segmented yet."""
@@ -91,6 +105,11 @@ class ObjectPanel(QWidget):
         if task == "classes":
             self.heading.setText("Classes: the likeliest of each pixel")
 
+    @property
+    def _smallest_px(self) -> float:
+        """In pixels of the image: as a person has set it, else as the model says."""
+        return ObjectSettings(min_size_px=self._px).settled(self._of_model, self._zoom).smallest_px()
+
     def _set_unit(self, *, is_um2: bool) -> None:
         self.unit.setCurrentText(_UM2 if is_um2 else _PX)
         self.smallest.setDecimals(4 if is_um2 else 0)
@@ -103,12 +122,18 @@ class ObjectPanel(QWidget):
         with QSignalBlocker(self.smallest):
             self._set_unit(is_um2=is_um2)
             self.smallest.setValue(value * pixel_um2 if is_um2 else round(value / pixel_um2))
+        self._note_size()
+
+    def _note_size(self) -> None:
+        """From now on it is the person's, not the model's."""
+        if self.unit.currentText() == _PX:
+            self._px = round(self.smallest.value())
         self.changed.emit()
 
     def _connect(self) -> None:
         self.certainty.valueChanged.connect(self.changed)
         self.split.valueChanged.connect(self.changed)
-        self.smallest.valueChanged.connect(self.changed)
+        self.smallest.valueChanged.connect(self._note_size)
         self.fill.toggled.connect(self.changed)
         self.unit.currentTextChanged.connect(self._change_unit)
 

@@ -90,6 +90,14 @@ class ScaleRow(QWidget):
         except InputError:
             return False
 
+    def known_zoom(self, info: ModelInfo) -> tuple[float, float] | None:
+        """Model-grid pixels per image pixel along (Y, X); None while nothing tells it."""
+        try:
+            choice = _choice(info, self.pixel_size_nm, self.chosen_zoom)
+        except InputError:
+            return None
+        return choice.zoom if choice.unknown is None else None
+
     # What a search comes to
 
     @property

@@ -254,6 +254,7 @@ class SegmentDock(Dock):
 
     def _show_state(self) -> None:
         obstacle = self.obstacle()
+        self._show_smallest()
         self.button.setEnabled(obstacle is None and self._job is None)
         self.why.setText(obstacle or self._device_in_words())
         self.why.setVisible(bool(self.why.text()))
@@ -263,6 +264,12 @@ class SegmentDock(Dock):
         self.script_button.setEnabled(self._image is not None and self.model.info is not None)
         self.scale.find.setEnabled(obstacle is None and self._job is None and self._readiness is not None)
         self._look_for_zoom()
+
+    def _show_smallest(self) -> None:
+        """A model says it for its own pixels; it is shown in those of the image."""
+        zoom = None if self.model.info is None else self.scale.known_zoom(self.model.info)
+        if zoom is not None:
+            self.objects.show_zoom(zoom)
 
     # The zoom of images that do not tell it
 

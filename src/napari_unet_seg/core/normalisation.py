@@ -25,6 +25,8 @@ LARGEST_WHOLE_PLANE_PX = 16_000_000
 """Planes in memory up to this size are measured pixel by pixel; larger ones from a sample."""
 SAMPLE_PX = 1_000_000
 """Most pixels of a channel that the sample of a large or lazy plane holds."""
+_FEW_GREY_VALUES = 16
+"""A mask or a drawing has no more, a micrograph has."""
 
 
 class ArrayLike(Protocol):
@@ -97,12 +99,16 @@ class PlaneStatistics:
         Per channel the median of the finite values: what NaN and infinite pixels are replaced by.
     n_not_finite
         How many NaN or infinite values were met while measuring (in the sample, for large planes).
+    saturated
+        Share of the finite pixels measured that have the largest grey value, of the channel with most; 0 in a
+        drawing of a few grey values.
     """
 
     offset: tuple[float, ...]
     scale: tuple[float, ...]
     fill: tuple[float, ...]
     n_not_finite: int = 0
+    saturated: float = 0.0
 
     def to_json(self) -> dict[str, list[float]]:
         """What is stored with the output."""
@@ -135,6 +141,7 @@ def plane_statistics(
     channels = [_finite(channel, index) for index, channel in enumerate(sample)]
     n_not_finite = sample.size - sum(channel.size for channel in channels)
     fills = tuple(float(np.median(channel)) if n_not_finite else 0.0 for channel in channels)
+    saturated = max(_saturated_share(channel) for channel in channels)
     mirrors = tuple(_mirror(channel) for channel in channels) if invert else (0.0,) * len(channels)
     if invert:
         channels = [
@@ -147,6 +154,7 @@ def plane_statistics(
         scale=tuple(sign * scale for _, scale in maps),
         fill=fills,
         n_not_finite=n_not_finite,
+        saturated=saturated,
     )
 
 
@@ -191,6 +199,12 @@ def _finite(channel: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
             f"Channel {index} of a plane has no finite pixel (all NaN or infinite): leave it out."
         )
     return values
+
+
+def _saturated_share(channel: npt.NDArray[Any]) -> float:
+    share = float(np.mean(channel == channel.max()))
+    n_values = np.unique(channel[:: ceil(channel.size / SAMPLE_PX)]).size
+    return share if n_values > _FEW_GREY_VALUES else 0.0
 
 
 def _mirror(channel: npt.NDArray[Any]) -> float:

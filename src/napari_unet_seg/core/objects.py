@@ -30,6 +30,7 @@ _NEIGHBOURS = _HALF_NEIGHBOURS + tuple((-dy, -dx) for dy, dx in _HALF_NEIGHBOURS
 _PROBABILITY_POWER = 3
 _SMOOTHING_PX = 1.0
 _NM2_PER_UM2 = 1e6
+_USUAL_SMALLEST_PX = 20
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class ObjectSettings(PlainValues):
     threshold
         A pixel is foreground where P(foreground) is above this (0 to 1).
     min_size_px
-        Objects with fewer pixels in their plane are dropped.
+        Objects with fewer pixels in their plane are dropped. None: as the model says, whose size is in pixels
+        of its own grid (see `settled`); without a model 20.
     min_size_um2
         The same in square micrometres; used instead of `min_size_px` when the pixel size is known.
     fill_holes
@@ -54,7 +56,7 @@ class ObjectSettings(PlainValues):
     KIND: ClassVar[str] = "object settings"
 
     threshold: float = 0.5
-    min_size_px: int = 20
+    min_size_px: int | None = None
     min_size_um2: float | None = None
     fill_holes: bool = True
     split_touching: float = 0.5
@@ -78,9 +80,23 @@ class ObjectSettings(PlainValues):
     def smallest_px(self, pixel_size_nm: float | tuple[float, ...] | None = None) -> float:
         """Smallest area that is kept, in pixels, for pixels of this size (nm, or (…, Y, X) nm)."""
         if self.min_size_um2 is None or pixel_size_nm is None:
-            return self.min_size_px
+            return _USUAL_SMALLEST_PX if self.min_size_px is None else self.min_size_px
         y_nm, x_nm = np.broadcast_to(np.atleast_1d(pixel_size_nm)[-2:], 2)
         return float(self.min_size_um2 * _NM2_PER_UM2 / (y_nm * x_nm))
+
+    def settled(self, of_model: ObjectSettings, zoom: tuple[float, float]) -> ObjectSettings:
+        """The same with a smallest size in pixels of the image, where so far the model was to say it.
+
+        Parameters
+        ----------
+        of_model
+            What the model says, its smallest size in pixels of its own grid.
+        zoom
+            Model-grid pixels per image pixel along (Y, X).
+        """
+        if self.min_size_px is not None:
+            return self
+        return replace(self, min_size_px=round(of_model.smallest_px() / (zoom[0] * zoom[1])))
 
 
 def objects_from_probabilities(

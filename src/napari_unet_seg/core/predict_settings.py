@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from napari_unet_seg.core._axes import Layout, understand
@@ -43,7 +43,8 @@ class PredictSettings:
     tta
         Test-time averaging over the 8 flips and quarter turns; 8 times slower.
     objects
-        How probabilities become labels. None: as the model says.
+        How probabilities become labels. None: as the model says, its smallest size brought from its grid to
+        that of the image.
     """
 
     axes: str | None = None
@@ -104,9 +105,13 @@ class Request:
     zoom: tuple[float, float]
     zoom_unknown: str | None
     device: DeviceChoice
-    objects: ObjectSettings
     notes: tuple[str, ...]
     found_zoom: FoundZoom | None = None
+
+    @property
+    def objects(self) -> ObjectSettings:
+        """How probabilities become labels, in pixels of the image."""
+        return settled_objects(self.settings, self.model.info, self.zoom)
 
 
 def resolve(image: ArrayLike, model: Model, settings: PredictSettings) -> Request:
@@ -126,7 +131,6 @@ def resolve(image: ArrayLike, model: Model, settings: PredictSettings) -> Reques
         zoom=zoom.zoom,
         zoom_unknown=zoom.unknown,
         device=device,
-        objects=settings.objects or model.objects,
         notes=() if zoom.note is None or zoom.unknown is not None else (zoom.note,),
     )
 
@@ -149,6 +153,12 @@ def settle(
         in_channels=info.architecture.in_channels,
     )
     return layout, zoom_choice(info, settings), choose_device(settings.device)
+
+
+def settled_objects(settings: PredictSettings, info: ModelInfo, zoom: tuple[float, float]) -> ObjectSettings:
+    """How probabilities become labels where the zoom is known, sizes in pixels of the image."""
+    wished = settings.objects or replace(info.objects, min_size_px=None)
+    return wished.settled(info.objects, zoom)
 
 
 def zoom_choice(info: ModelInfo, settings: PredictSettings) -> ZoomChoice:

@@ -6,10 +6,9 @@ that pass: the definition that tests and benchmarks compare with.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,32 +16,27 @@ import numpy.typing as npt
 
 from napari_unet_seg.core import _tile_size
 from napari_unet_seg.core._axes import PlaneView
-from napari_unet_seg.core._blank_planes import is_blank
 from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core._memory import empty_cache
+from napari_unet_seg.core._plane_checks import PlaneChecks
 from napari_unet_seg.core._plane_grid import GridGeometry, PlaneGrid
 from napari_unet_seg.core._tile_runner import TileOutput, TileRunner
 from napari_unet_seg.core._whole_image import whole_image_probabilities
-from napari_unet_seg.core.auto_zoom import FoundZoom, ZoomTrial, inversion_steps, with_zoom, zoom_steps
+from napari_unet_seg.core.auto_zoom import FoundZoom, ZoomTrial, with_zoom, zoom_steps
 from napari_unet_seg.core.devices import choose_device
 from napari_unet_seg.core.errors import InputError, OutOfMemoryError
-from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.normalisation import (
     LARGEST_WHOLE_PLANE_PX,
-    SAMPLE_PX,
     ArrayLike,
-    NoFinitePixelError,
     Normalisation,
     PlaneStatistics,
-    plane_statistics,
 )
-from napari_unet_seg.core.objects import Task, label_probabilities, objects_of_class
+from napari_unet_seg.core.objects import ObjectSettings, Task, label_probabilities, objects_of_class
 from napari_unet_seg.core.predict_settings import PredictSettings, Request, resolve
 from napari_unet_seg.core.rescaling import Floats
 from napari_unet_seg.core.steps import STOP, Note, Stop, run_to_end
 from napari_unet_seg.core.tiling import Span
-from napari_unet_seg.core.zoom_trials import USUAL_CONFIDENCE, confidence
 
 __all__ = [
     "PlaneDone",
@@ -147,6 +141,8 @@ class Prediction:
         (Y, X) as the settings said, or None.
     statistics
         How the grey values of each plane were mapped.
+    object_settings
+        How probabilities became labels, sizes in pixels of the image.
     complete
         False when it was stopped: what was not reached is 0.
     """
@@ -169,6 +165,7 @@ class Prediction:
     complete: bool = True
     found_zoom: FoundZoom | None = None
     objects: npt.NDArray[np.int32] | None = None
+    object_settings: ObjectSettings = field(default_factory=ObjectSettings)
 
 
 def predict(image: ArrayLike, model: Model | str, settings: PredictSettings | None = None) -> Prediction:
@@ -272,6 +269,7 @@ class _Arrays:
         layout = request.layout
         shape = (*layout.plane_counts, *layout.plane_shape)
         n_classes = request.model.architecture.n_classes
+        self._task = request.model.task
         self._plane_shape = (n_classes, *layout.plane_shape)
         self._keeps = keep or out is not None
         kept_shape = (n_classes, *shape) if self._keeps else (n_classes, *(0 for _ in shape))
@@ -279,12 +277,18 @@ class _Arrays:
         _check_out(labels_out, "labels", shape, np.int32)
         try:
             self.labels = np.zeros(shape, np.int32) if labels_out is None else labels_out
-            self.objects = _objects_like(self.labels, request.model.info)
+            has_class = request.model.info.object_class_id is not None
+            self.class_objects = np.zeros(shape, np.int32) if has_class else None
             self.probabilities: Floats = np.zeros(kept_shape, np.float32) if out is None else out
         except MemoryError as error:
             raise OutOfMemoryError(
                 f"The result of shape {kept_shape} does not fit the memory: predict fewer planes, or a crop."
             ) from error
+
+    @property
+    def objects(self) -> npt.NDArray[np.int32] | None:
+        """The instances: the labels themselves, those of one class, or None."""
+        return self.labels if self._task == "instances" else self.class_objects
 
     def plane(self, index: PlaneIndex) -> Floats:
         """(classes, Y, X) to be filled for one plane."""
@@ -299,7 +303,7 @@ class _Run:
 
     def __init__(self, request: Request, engine: InferenceNetwork, arrays: _Arrays, region: Box) -> None:
         self._request, self._arrays, self._notes = request, arrays, list(request.notes)
-        self._region, self._engine = region, engine
+        self._region = region
         self._geometry = GridGeometry(
             request.layout.plane_shape, request.zoom, _spans(region, request.layout.plane_shape)
         )
@@ -307,11 +311,11 @@ class _Run:
         side = request.settings.tile_px or _tile_size.choose_side_px(
             engine, self._geometry.wanted_shape, n_planes
         )
-        self._object_class_id = request.model.info.object_class_id
         self._runner = TileRunner(engine, side, tta=request.settings.tta)
         self._statistics: dict[PlaneIndex, PlaneStatistics] = {}
-        self._tiles_done = self._planes_done = self._blank_planes = self._last_id = 0
-        self._is_contrast_judged = region != _WHOLE  # a part, such as a live view, has to be quick
+        self._tiles_done = self._planes_done = self._last_id = 0
+        # a part, such as a live view, has to be quick
+        self._checks = PlaneChecks(request, engine, judges_contrast=region == _WHOLE)
 
     def steps(self) -> Generator[PredictionStep, Stop | None, bool]:
         """All steps; returns whether it came to its end."""
@@ -348,6 +352,7 @@ class _Run:
             complete=complete,
             found_zoom=request.found_zoom,
             objects=self._arrays.objects,
+            object_settings=request.objects,
         )
 
     def _started(self) -> PredictionStarted:
@@ -368,19 +373,14 @@ class _Run:
     def _plane_steps(self, index: PlaneIndex, out: Floats) -> Generator[PredictionStep, Stop | None, bool]:
         """Fill `out`; returns False when it was stopped."""
         plane = _in_memory(PlaneView(self._request.image, self._request.layout, index))
-        statistics = self._measure(plane)
-        if statistics is None:
+        found = self._checks.before(plane, index)
+        if found.sentence is not None and not (yield from self._say(found.sentence)):
+            return False
+        if found.statistics is None:
             out[0] = 1
-            return (
-                yield from self._say(
-                    f"Plane {_named(index)} holds no finite pixel: it is taken as background."
-                )
-            )
-        if is_blank(plane):
-            out[0] = 1
-            return (yield from self._say(_blank_message(self._request.layout.n_planes)))
-        self._statistics[index] = statistics
-        grid = PlaneGrid(plane, statistics, self._geometry)
+            return True
+        self._statistics[index] = found.statistics
+        grid = PlaneGrid(plane, found.statistics, self._geometry)
         for done in self._runner.run(grid):
             if isinstance(done, Note):
                 is_going_on = yield from self._say(done.message)
@@ -388,41 +388,13 @@ class _Run:
                 is_going_on = (yield self._tile_done(index, grid, out, done)) is not STOP
             if not is_going_on:
                 return False
-        if grid.met_not_finite:
-            message = "Some pixels are NaN or infinite: they became the median of their plane."
-            if not (yield from self._say(message)):
+        sentences = yield from self._checks.after_steps(out, met_not_finite=grid.met_not_finite)
+        if sentences is None:
+            return False
+        for sentence in sentences:
+            if not (yield from self._say(sentence)):
                 return False
-        looks_inverted = yield from self._contrast_steps(out)
-        if looks_inverted is None:
-            return False
-        if looks_inverted:
-            return (yield from self._say(_inverted_message(is_inverted=self._request.settings.invert)))
         return True
-
-    def _contrast_steps(self, probabilities: Floats) -> Generator[PredictionStep, Stop | None, bool | None]:
-        """Whether it looks inverted, asked of the first plane that shows something; None: it was stopped.
-
-        It takes time only where the model is unsure of that plane.
-        """
-        if self._is_contrast_judged:
-            return False
-        self._is_contrast_judged = True
-        step = math.ceil(math.sqrt(probabilities[0].size / SAMPLE_PX))
-        sample = probabilities[:, ::step, ::step]
-        if confidence(sample, self._request.model.info) >= USUAL_CONFIDENCE:
-            return False
-        return (yield from inversion_steps(self._request, self._engine))
-
-    def _measure(self, plane: ArrayLike) -> PlaneStatistics | None:
-        """None for a plane without a finite pixel, as long as there is another."""
-        settings, model = self._request.settings, self._request.model
-        try:
-            return plane_statistics(plane, model.normalisation, invert=settings.invert)
-        except NoFinitePixelError:
-            self._blank_planes += 1
-            if self._blank_planes == self._request.layout.n_planes:
-                raise
-            return None
 
     def _tile_done(self, index: PlaneIndex, grid: PlaneGrid, out: Floats, done: TileOutput) -> TileDone:
         rows, columns = self._geometry.image_box(done.tile)
@@ -445,11 +417,12 @@ class _Run:
         if request.model.task == "instances":
             self._make_unique(labels)
         self._arrays.labels[index][self._region] = labels
-        if self._object_class_id is not None and self._arrays.objects is not None:
+        class_id, class_objects = request.model.info.object_class_id, self._arrays.class_objects
+        if class_id is not None and class_objects is not None:
             size = request.settings.pixel_size_yx_nm
-            objects = objects_of_class(labels, self._object_class_id, request.objects, pixel_size_nm=size)
+            objects = objects_of_class(labels, class_id, request.objects, pixel_size_nm=size)
             self._make_unique(objects)
-            self._arrays.objects[index][self._region] = objects
+            class_objects[index][self._region] = objects
         self._planes_done += 1
 
     def _make_unique(self, ids: npt.NDArray[np.int32]) -> None:
@@ -458,10 +431,8 @@ class _Run:
         self._last_id = max(self._last_id, int(ids.max(initial=0)))
 
     def _plane_done(self, index: PlaneIndex) -> PlaneDone:
-        labels = _read_only(self._arrays.labels[index])
-        objects = None
-        if self._object_class_id is not None and self._arrays.objects is not None:
-            objects = _read_only(self._arrays.objects[index])
+        labels, class_objects = _read_only(self._arrays.labels[index]), self._arrays.class_objects
+        objects = None if class_objects is None else _read_only(class_objects[index])
         return PlaneDone(index, labels, self._planes_done, self._request.layout.n_planes, objects)
 
     def _say(self, message: str) -> Generator[PredictionStep, Stop | None, bool]:
@@ -478,13 +449,6 @@ def _check_out(
     if out is not None and (out.shape != shape or out.dtype != dtype):
         wanted = f"{np.dtype(dtype)} {shape}"
         raise InputError(f"The array for {name} is {out.dtype} {out.shape}: it must be {wanted}.")
-
-
-def _objects_like(labels: npt.NDArray[np.int32], info: ModelInfo) -> npt.NDArray[np.int32] | None:
-    """Where the instances of a prediction go: the labels themselves, an array of their own, or nowhere."""
-    if info.task == "instances":
-        return labels
-    return None if info.object_class_id is None else np.zeros(labels.shape, np.int32)
 
 
 def _in_memory(plane: PlaneView) -> ArrayLike:
@@ -504,18 +468,3 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _blank_message(n_planes: int) -> str:
-    what = "Some planes show" if n_planes > 1 else "The image shows"
-    return f"{what} nothing but noise, or one grey value: that is taken as background, without objects."
-
-
-def _inverted_message(*, is_inverted: bool) -> str:
-    if is_inverted:
-        return "The model is surer of this image without 'invert': try it."
-    return "The model is surer of this image in inverted contrast: try the setting 'invert'."
-
-
-def _named(index: PlaneIndex) -> str:
-    return ", ".join(map(str, index))
