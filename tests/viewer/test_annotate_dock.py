@@ -891,7 +891,7 @@ def test_the_weight_map_is_measured_in_the_pixels_of_the_model_that_learns(
     fine_tune.model.choose("nuclei-fluorescence")  # knows no pixel size
     qtbot.waitUntil(lambda: dock.weights.grid.isHidden())
     assert dock._map._on_layer_grid().sigma_px == dock.weights.settings.sigma_px
-    qtbot.waitUntil(lambda: fine_tune._warming is None, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: not fine_tune._warming.is_running, timeout=LONG_MS)
 
 
 def test_a_zoom_that_was_set_for_an_image_without_a_pixel_size_scales_the_weight_map(
@@ -911,4 +911,4 @@ def test_a_zoom_that_was_set_for_an_image_without_a_pixel_size_scales_the_weight
     _, fine_tune = viewer.window.add_plugin_dock_widget("napari-unet-seg", "Fine-tune")
     fine_tune.annotations.scale.zoom.setValue(0.5)
     qtbot.waitUntil(lambda: "0.5 of them" in dock.weights.grid.text())
-    qtbot.waitUntil(lambda: fine_tune._warming is None, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: not fine_tune._warming.is_running, timeout=LONG_MS)

@@ -16,7 +16,7 @@ from qtpy.QtGui import QColor, QShowEvent
 from qtpy.QtWidgets import QCheckBox
 
 from napari_unet_seg._annotate.layer import coding_of
-from napari_unet_seg._jobs import Job, sentence, start
+from napari_unet_seg._jobs import Job, sentence
 from napari_unet_seg._open_docks import found_dock
 from napari_unet_seg._recover.recovery import recorder_of
 from napari_unet_seg._widgets.dock import (
@@ -36,13 +36,13 @@ from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.preferences import remember, remembered
 from napari_unet_seg._widgets.recovery_row import ProjectRow
 from napari_unet_seg._widgets.segment_rows import ModelRow
+from napari_unet_seg._widgets.warming import Warming
 from napari_unet_seg.core.errors import InputError, UNetSegError
 
 if TYPE_CHECKING:
     # They import PyTorch, which takes a second or more: that is done in the background.
     from napari_unet_seg._fine_tune.fine_tuning import FineTuning
     from napari_unet_seg._fine_tune.request import TrainingRequest
-    from napari_unet_seg._segment.warm_up import Readiness
     from napari_unet_seg.core.train_settings import TrainSettings
     from napari_unet_seg.core.weight_map import WeightSettings
 
@@ -65,9 +65,7 @@ class FineTuneDock(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._job: Job | None = None
-        self._warming: Job | None = None
-        self._readiness: Readiness | None = None
-        self._is_ready = False
+        self._warming = Warming(self)
         self._notes: list[str] = []
         self.fine_tuning: FineTuning | None = None
         self._make_rows()
@@ -112,6 +110,8 @@ class FineTuneDock(Dock):
         self.annotations.changed.connect(self._take_layers)
         self.preset.changed.connect(self._take_preset)
         self.more.device_changed.connect(self._warm_up)
+        self._warming.changed.connect(self._take_readiness)
+        self._warming.failed.connect(self._show_warming_failure)
         self.button.clicked.connect(self.fine_tune)
         self.preview.toggled.connect(self._switch_preview)
         self.result.side_wanted.connect(self._show_side)
@@ -145,7 +145,7 @@ class FineTuneDock(Dock):
     @property
     def is_ready(self) -> bool:
         """Whether PyTorch is loaded, or could not be."""
-        return self._is_ready
+        return self._warming.is_done
 
     # The wish
 
@@ -229,7 +229,7 @@ class FineTuneDock(Dock):
     def _device_in_words(self) -> str:
         if not self.is_ready:
             return "Getting ready…"
-        return "" if self._readiness is None else f"Runs on {self._readiness.device_reason}."
+        return "" if self._warming.readiness is None else f"Runs on {self._warming.readiness.device_reason}."
 
     def _show_theme(self, event: Any = None) -> None:  # noqa: ARG002 - napari's event
         ground = QColor(get_theme(self._viewer.theme).background.as_hex())
@@ -366,28 +366,17 @@ class FineTuneDock(Dock):
 
     def _warm_up(self) -> None:
         """Load PyTorch and the plots in the background, so that the first click starts at once."""
-        if self._warming is not None:
-            self._warming.cancel()
-        job = start(_getting_ready(self.more.device.chosen), "Getting ready", window=self, shows_errors=False)
-        job.stepped.connect(partial(self._take_readiness, job))
-        job.finished.connect(partial(self._end_warming, job))
-        self._warming, self._readiness, self._is_ready = job, None, False
+        self._warming.begin(_getting_ready(self.more.device.chosen))
         self._show_state()
 
-    def _take_readiness(self, job: Job, step: Any) -> None:
-        """It can begin; what else is loaded would only be waited for."""
-        if job is self._warming and not isinstance(step, str):
-            self._readiness, self._is_ready = step, True
-            if not self.more.is_filled:
-                self._take_preset()
-            self._show_state()
+    def _take_readiness(self) -> None:
+        if not self.more.is_filled and self._warming.readiness is not None:
+            self._take_preset()
+        self._show_state()
 
-    def _end_warming(self, job: Job) -> None:
-        if job is self._warming:
-            self._warming, self._is_ready = None, True
-            if job.error is not None and self._job is None:
-                self.message.show_error(sentence(job.error), job.details)
-            self._show_state()
+    def _show_warming_failure(self, job: Job) -> None:
+        if self._job is None and job.error is not None:
+            self.message.show_error(sentence(job.error), job.details)
 
     def _recall(self) -> None:
         known = remembered("fine_tune")
@@ -412,8 +401,7 @@ class FineTuneDock(Dock):
         self._take_scale()
 
     def _stop(self) -> None:
-        if self._warming is not None:
-            self._warming.cancel()
+        self._warming.cancel()
         if self.fine_tuning is not None:
             self.fine_tuning.leave()
 

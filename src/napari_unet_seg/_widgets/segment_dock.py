@@ -31,8 +31,10 @@ from napari_unet_seg._widgets.message import Message, wrapped_label
 from napari_unet_seg._widgets.more_section import MoreSection
 from napari_unet_seg._widgets.object_panel import ObjectPanel
 from napari_unet_seg._widgets.preferences import remember, remembered
+from napari_unet_seg._widgets.rectangle import Rectangle
 from napari_unet_seg._widgets.scale_row import ScaleRow
 from napari_unet_seg._widgets.segment_rows import ImageRow, ModelRow, WhereRow
+from napari_unet_seg._widgets.warming import Warming
 from napari_unet_seg._widgets.zoom_finder import ZoomFinder
 from napari_unet_seg.core.errors import InputError, SettingError, UNetSegError
 
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     # They import PyTorch, which takes a second or more: that is done in the background.
     from napari_unet_seg._segment.request import Request
     from napari_unet_seg._segment.segmenting import Segmentation
-    from napari_unet_seg._segment.warm_up import Readiness
     from napari_unet_seg._widgets.refinement import Refinement
     from napari_unet_seg.core.predict_settings import PredictSettings
 
@@ -65,8 +66,6 @@ class SegmentDock(Dock):
         self._has_model = self._is_half_way = False
         self._seconds_per_px: float | None = None
         self._job: Job | None = None
-        self._warming: Job | None = None
-        self._readiness: Readiness | None = None
         self.refinement: Refinement | None = None
         self._make_rows()
         self._lay_out()
@@ -96,6 +95,8 @@ class SegmentDock(Dock):
         self.script_button = script_button("do the same again")
         self.more = MoreSection()
         self._finder = ZoomFinder(self.scale, self)
+        self._rectangle = Rectangle(self._viewer, self)
+        self._warming = Warming(self)
         self._settling = QTimer(self)
         self._settling.setSingleShot(True)
         self._settling.setInterval(RELABEL_AFTER_MS)
@@ -124,6 +125,7 @@ class SegmentDock(Dock):
         self.image.invert.toggled.connect(self._show_state)
         self.where.changed.connect(self._take_place)
         self.where.draw_wanted.connect(self._draw)
+        self._rectangle.changed.connect(self._show_state)
         self.more.changed.connect(self._take_layer)
         self.more.device_changed.connect(self._warm_up)
         self.objects.changed.connect(self._settling.start)
@@ -132,6 +134,8 @@ class SegmentDock(Dock):
         self.correct_button.clicked.connect(self._correct)
         self.table_button.clicked.connect(self._ask_for_table)
         self.script_button.clicked.connect(self._copy_script)
+        self._warming.changed.connect(self._take_readiness)
+        self._warming.failed.connect(self._show_warming_failure)
         NEWS.changed.connect(self._choose_new_model)
 
     def reset_choices(self, event: Any = None) -> None:  # noqa: ARG002 - napari calls it when layers change
@@ -149,7 +153,7 @@ class SegmentDock(Dock):
     @property
     def is_ready(self) -> bool:
         """Whether PyTorch and the model are loaded, or could not be."""
-        return self._warming is None
+        return self._warming.is_done
 
     @property
     def is_settled(self) -> bool:
@@ -186,10 +190,7 @@ class SegmentDock(Dock):
         """Where to segment; None when a rectangle is wanted and not drawn."""
         if self.where.place != "rectangle":
             return self.where.place
-        shapes = self._shapes()
-        if shapes is None or self._image is None:
-            return None
-        return _layers.rectangle_of(shapes, self.image.layer, self._image)
+        return None if self._image is None else self._rectangle.place(self.image.layer, self._image)
 
     def obstacle(self) -> str | None:
         """Why the button cannot work now, with a way out; None when it can."""
@@ -248,9 +249,14 @@ class SegmentDock(Dock):
             self.model.choose(name)
 
     def _take_place(self) -> None:
-        if self.where.place == "rectangle" and self._shapes() is None and self.image.layer is not None:
+        layer = self.image.layer
+        if self.where.place == "rectangle" and layer is not None and not self._rectangle.is_drawn(layer):
             self._draw()
         self._show_state()
+
+    def _draw(self) -> None:
+        if self._image is not None:
+            self._rectangle.draw(self.image.layer, self._image)
 
     def _show_state(self) -> None:
         obstacle = self.obstacle()
@@ -262,7 +268,9 @@ class SegmentDock(Dock):
         for button in (self.correct_button, self.table_button):
             button.setEnabled(has_result and self._job is None)
         self.script_button.setEnabled(self._image is not None and self.model.info is not None)
-        self.scale.find.setEnabled(obstacle is None and self._job is None and self._readiness is not None)
+        self.scale.find.setEnabled(
+            obstacle is None and self._job is None and self._warming.readiness is not None
+        )
         self._look_for_zoom()
 
     def _show_smallest(self) -> None:
@@ -280,7 +288,7 @@ class SegmentDock(Dock):
 
     def _look_for_zoom(self) -> None:
         """Find it in the background, once for each image and model, when nothing else is done."""
-        if self._job is None and self._readiness is not None:
+        if self._job is None and self._warming.readiness is not None:
             self._finder.ask(self._zoom_question(), self._zoom_request)
 
     def _zoom_question(self) -> Any:
@@ -295,10 +303,10 @@ class SegmentDock(Dock):
         """What is to be looked at; None where that cannot be."""
         from napari_unet_seg._segment.request import request_of
 
-        info = self.model.info
-        if info is None or self._readiness is None:
+        info, readiness = self.model.info, self._warming.readiness
+        if info is None or readiness is None:
             return None
-        model, settings = self._readiness.model_for(info), replace(self.settings(), zoom="auto")
+        model, settings = readiness.model_for(info), replace(self.settings(), zoom="auto")
         point = self._viewer.dims.point
         try:
             return request_of(self.image.layer, model or str(info.path), settings, "plane", point)
@@ -310,43 +318,7 @@ class SegmentDock(Dock):
         self._finder.ask(self._zoom_question(), self._zoom_request, again=True)
 
     def _device_in_words(self) -> str:
-        return "" if self._readiness is None else f"Runs on {self._readiness.device_reason}."
-
-    # Drawing a rectangle
-
-    def _shapes(self) -> Any:
-        """The shapes layer that is meant: the active one, else ours, else any that holds a shape."""
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, napari.layers.Shapes)]
-        active = self._viewer.layers.selection.active
-        ranked = sorted(layers, key=lambda layer: (layer is not active, layer.name != self._rectangle_name()))
-        return next((layer for layer in ranked if len(layer.data)), None)
-
-    def _rectangle_name(self) -> str:
-        return f"{self.image.layer.name} › rectangle"
-
-    def _draw(self) -> None:
-        """Take the rectangle tool on our shapes layer, made when it is missing."""
-        if self._image is None:
-            return
-        name = self._rectangle_name()
-        if name not in self._viewer.layers:
-            axes = self._image.axes.replace("S", "")
-            where = _layers.placement(self.image.layer, axes, self._image.label_axes)
-            shapes = self._viewer.add_shapes(
-                ndim=len(self._image.label_axes),
-                name=name,
-                face_color="transparent",
-                edge_color="#ffb000",
-                edge_width=2,
-                **where,
-            )
-            shapes.events.data.connect(self._note_shapes)
-        shapes = self._viewer.layers[name]
-        self._viewer.layers.selection.active = shapes
-        shapes.mode = "add_rectangle"
-
-    def _note_shapes(self, event: Any = None) -> None:  # noqa: ARG002 - napari's event
-        self._show_state()
+        return "" if self._warming.readiness is None else f"Runs on {self._warming.readiness.device_reason}."
 
     # Segmenting
 
@@ -361,7 +333,8 @@ class SegmentDock(Dock):
         if self.obstacle() is not None or where is None or info is None or self._job is not None:
             self._show_state()
             return
-        model = self._readiness.model_for(info) if self._readiness is not None else None
+        readiness = self._warming.readiness
+        model = None if readiness is None else readiness.model_for(info)
         try:
             segmentation = segmentation_of(
                 self.image.layer,
@@ -544,23 +517,17 @@ class SegmentDock(Dock):
         """Load PyTorch and the model in the background, so that the first click starts at once."""
         from napari_unet_seg._segment.warm_up import warm_up_steps
 
-        if self._warming is not None:
-            self._warming.cancel()
-        steps = warm_up_steps(self.model.info, self.more.chosen_device)
-        job = start(steps, "Getting ready", window=self, shows_errors=False)
-        job.finished.connect(partial(self._end_warming, job))
-        self._warming = job
+        self._warming.begin(warm_up_steps(self.model.info, self.more.chosen_device))
 
-    def _end_warming(self, job: Job) -> None:
+    def _take_readiness(self) -> None:
         from napari_unet_seg._segment.warm_up import look_for_garbage
 
-        if job is self._warming:
-            look_for_garbage()
-            self._warming = None
-            self._readiness = job.result
-            if job.error is not None and self._job is None:
-                self.message.show_error(sentence(job.error), job.details)
-            self._show_state()
+        look_for_garbage()
+        self._show_state()
+
+    def _show_warming_failure(self, job: Job) -> None:
+        if self._job is None:
+            self._show_failure(job)
 
     def _recall(self) -> None:
         known = remembered("segment")
@@ -580,9 +547,9 @@ class SegmentDock(Dock):
 
     def _stop(self) -> None:
         self._finder.leave()
-        for job in (self._job, self._warming):
-            if job is not None:
-                job.cancel()
+        self._warming.cancel()
+        if self._job is not None:
+            self._job.cancel()
         if self.refinement is not None:
             self.refinement.cancel()
 
