@@ -12,8 +12,8 @@ own example. The label images that they wrote are scored here, all by the same f
 docs/side-by-side.md says more.
 
 No published weights take part, ours neither. What is finished is kept in .scratch/side_by_side, so that an
-interrupted run goes on, as long as the runner has not changed; what failed is recorded with its error, and
-tried again by the next run.
+interrupted run goes on, as long as neither the runner nor the number of cores has changed; what failed is
+recorded with its error, and tried again by the next run.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def finished(tool: Tool, seconds: float, *, is_fresh: bool, is_kept_only: bool) 
 def recipe_of(tool: Tool) -> str:
     """A fingerprint of how a tool is run."""
     parts = [(RUNNERS / tool.runner).read_bytes(), (RUNNERS / "_job.py").read_bytes()]
-    return hashlib.sha256(b"".join([*parts, repr(tool).encode()])).hexdigest()
+    return hashlib.sha256(b"".join([*parts, repr((tool, THREADS)).encode()])).hexdigest()
 
 
 def record(tools: Mapping[str, Mapping[str, Any]], seconds: float) -> None:
