@@ -151,11 +151,17 @@ RECIPES = {
             Stage(TrainSettings.thorough(steps=2400, validation_fraction=0.15), NUCLEI),
             Stage(
                 TrainSettings.thorough(
-                    steps=5000,
+                    steps=12000,
+                    patch_px=128,
+                    learning_rate=2e-3,
                     validation_fraction=0.15,
+                    validate_every=500,
                     averaging=0.999,
-                    augmentation=replace(
-                        AugmentSettings.default(), scale_range=(0.6, 1.7), invert_probability=0.1
+                    augmentation=AugmentSettings(
+                        scale_range=(0.6, 1.7),
+                        gamma=(0.55, 1.8),
+                        contrast=(0.65, 1.4),
+                        invert_probability=0.1,
                     ),
                 ),
                 NUCLEI,
