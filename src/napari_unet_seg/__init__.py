@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_unet_seg._annotate.correcting import correct
-    from napari_unet_seg._annotate.layer import annotation_from_layers
+    from napari_unet_seg._annotate.reading import annotation_from_layers
     from napari_unet_seg._jobs import Job, start
     from napari_unet_seg._layers import add_prediction
     from napari_unet_seg._opening import open_layers
@@ -60,7 +60,7 @@ _HOME = {
     "TrainSettings": "core.training",
     "WeightSettings": "core.weight_map",
     "add_prediction": "_layers",
-    "annotation_from_layers": "_annotate.layer",
+    "annotation_from_layers": "_annotate.reading",
     "correct": "_annotate.correcting",
     "evaluate": "core.metrics",
     "find_zoom": "core.auto_zoom",

@@ -19,7 +19,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_unet_seg import Annotation, TrainSettings, new_model, start, training_steps
-from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._recover.recovery import recorder_of
 from napari_unet_seg.core import atomic, journal
 from napari_unet_seg.core.architecture import Architecture

@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from qtpy.QtWidgets import QApplication
 
 from napari_unet_seg import TrainSettings, new_model
-from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._fine_tune.fine_tuning import FineTuning
 from napari_unet_seg._fine_tune.request import training_request
 from napari_unet_seg._recover.recovery import recorder_of

@@ -19,7 +19,9 @@ from qtpy.QtWidgets import QAbstractButton, QPushButton, QWidget
 from tests.viewer.conftest import add_stack
 
 from napari_unet_seg._annotate.correcting import correct
-from napari_unet_seg._annotate.layer import annotated_planes, coding_of, new_annotation_layer, read_plane
+from napari_unet_seg._annotate.layer import coding_of
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
+from napari_unet_seg._annotate.what_counts import annotated_planes, read_plane
 from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import METADATA
 from napari_unet_seg._open_docks import raised_dock

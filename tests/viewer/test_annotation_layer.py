@@ -12,18 +12,9 @@ from numpy.typing import NDArray
 
 from napari_unet_seg import annotation_from_layers
 from napari_unet_seg._annotate.correcting import correct
-from napari_unet_seg._annotate.layer import (
-    RIM_PX,
-    adopt,
-    annotated_planes,
-    coding_of,
-    correction_layer,
-    image_layer_of,
-    new_annotation_layer,
-    new_regions_layer,
-    read_plane,
-    regions_layer_of,
-)
+from napari_unet_seg._annotate.layer import adopt, coding_of, image_layer_of, regions_layer_of
+from napari_unet_seg._annotate.new_layers import correction_layer, new_annotation_layer, new_regions_layer
+from napari_unet_seg._annotate.what_counts import RIM_PX, annotated_planes, read_plane
 from napari_unet_seg._layers import METADATA
 from napari_unet_seg.core.errors import InputError
 

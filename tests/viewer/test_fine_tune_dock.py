@@ -29,7 +29,7 @@ from qtpy.QtWidgets import (
 from tests.viewer.conftest import add_stack
 from tests.viewer.test_fine_tuning import fresh_model, paint  # noqa: F401 - a fixture
 
-from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._widgets import job_row
 from napari_unet_seg._widgets.annotate_weights import WeightRow
 from napari_unet_seg._widgets.fine_tune_curves import MOST_POINTS, Series

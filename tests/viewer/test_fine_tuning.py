@@ -11,7 +11,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 from tests.viewer.conftest import add_stack
 
-from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._fine_tune.comparison import with_ids_of
 from napari_unet_seg._fine_tune.fine_tuning import FineTuning, name_for
 from napari_unet_seg._fine_tune.model_news import NEWS

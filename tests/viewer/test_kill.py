@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
 from tests.viewer.killed_session import BRUSH_PX, SHAPE
 
-from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._recover.recovery import recorder_of, recoverable, restore
 from napari_unet_seg.core.models import load_model
 

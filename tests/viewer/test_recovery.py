@@ -23,17 +23,9 @@ from napari.components import ViewerModel
 from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
 
-from napari_unet_seg._annotate.layer import (
-    adopt,
-    annotated_planes,
-    coding_of,
-    correction_layer,
-    image_layer_of,
-    new_annotation_layer,
-    new_regions_layer,
-    read_plane,
-    regions_layer_of,
-)
+from napari_unet_seg._annotate.layer import adopt, coding_of, image_layer_of, regions_layer_of
+from napari_unet_seg._annotate.new_layers import correction_layer, new_annotation_layer, new_regions_layer
+from napari_unet_seg._annotate.what_counts import annotated_planes, read_plane
 from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import METADATA
 from napari_unet_seg._opening import OpenRequest, layers_for
@@ -241,7 +233,7 @@ def test_an_annotation_larger_than_memory_is_not_looked_through(
 
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux gives memory that is not there")
-    monkeypatch.setattr("napari_unet_seg._annotate.layer.np.zeros", refuse)
+    monkeypatch.setattr("napari_unet_seg._annotate.new_layers.np.zeros", refuse)
     huge = session.viewer.add_image(np.broadcast_to(np.uint8(0), shape), name="huge", contrast_limits=(0, 9))
     layer = new_annotation_layer(session.viewer, huge)
     layer.paint((3, 1000, 2000), 2)
@@ -250,7 +242,7 @@ def test_an_annotation_larger_than_memory_is_not_looked_through(
     layer.paint((4000, 1, 1), 3)
     session.recorder.flush()
     session.die()
-    monkeypatch.setattr("napari_unet_seg._annotate.layer.np.zeros", refuse)
+    monkeypatch.setattr("napari_unet_seg._annotate.new_layers.np.zeros", refuse)
     viewer = ViewerModel()
     (back,) = restore(viewer, the_recovery()).layers
     assert back.data[3, 1000, 2000] == 2
@@ -930,7 +922,7 @@ import numpy as np
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QApplication
 app = QApplication([])
-from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._recover.recovery import Recorder
 viewer = ViewerModel()
 recorder = Recorder(viewer)

@@ -20,7 +20,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 from tests.viewer.conftest import add_stack
 
-from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._recover.recoverable import FoundAnnotation, FoundTraining, Recovery
 from napari_unet_seg._recover.recovery import Recorder, recorder_of, recoverable
 from napari_unet_seg._widgets.recovery_row import ProjectRow, RecoveryRow, in_words

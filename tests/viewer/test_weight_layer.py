@@ -19,8 +19,10 @@ from qtpy.QtTest import QTest
 
 from napari_unet_seg._annotate import weight_worker as _weight_worker
 from napari_unet_seg._annotate.label_watcher import LabelWatcher
-from napari_unet_seg._annotate.layer import adopt, correction_layer, new_annotation_layer, view_of
+from napari_unet_seg._annotate.layer import adopt
+from napari_unet_seg._annotate.new_layers import correction_layer, new_annotation_layer
 from napari_unet_seg._annotate.weight_layer import WeightLayer
+from napari_unet_seg._annotate.what_counts import view_of
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.weight_map import WeightSettings, weight_map
 
@@ -234,7 +236,7 @@ def test_other_data_of_another_shape_are_followed(viewer: ViewerModel, shown: Ma
 
 
 def test_rectangles_say_where_it_counts(qtbot: Any, viewer: ViewerModel, made: list[Map]) -> None:
-    from napari_unet_seg._annotate.layer import new_regions_layer
+    from napari_unet_seg._annotate.new_layers import new_regions_layer
 
     layer = painted(viewer, "regions")
     regions = new_regions_layer(viewer, layer)

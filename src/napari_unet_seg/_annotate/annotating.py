@@ -8,9 +8,10 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet_seg._annotate.counts import AnnotationCounts, Totals
-from napari_unet_seg._annotate.layer import Box, Coding, class_names_of, first_object_id
+from napari_unet_seg._annotate.layer import Coding, class_names_of, first_object_id
 from napari_unet_seg._annotate.live import LiveAnnotation
 from napari_unet_seg._annotate.veil import Veil
+from napari_unet_seg._annotate.what_counts import Box
 from napari_unet_seg._layers import Index
 from napari_unet_seg.core.errors import InputError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_unet_seg._annotate.layer import correction_layer, image_layer_of
+from napari_unet_seg._annotate.layer import image_layer_of
+from napari_unet_seg._annotate.new_layers import correction_layer
 from napari_unet_seg._layers import behind_proxy
 from napari_unet_seg._open_docks import raised_dock
 from napari_unet_seg.core.errors import InputError

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet_seg._annotate.label_watcher import Change
-from napari_unet_seg._annotate.layer import AnnotationView, IntArray
 from napari_unet_seg._annotate.live import LiveAnnotation
+from napari_unet_seg._annotate.what_counts import AnnotationView, IntArray
 from napari_unet_seg._jobs import Job, start
 from napari_unet_seg._layers import Index
 from napari_unet_seg.core.annotation_problems import Problem, find_problems, summarise

@@ -9,19 +9,9 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet_seg._annotate.label_watcher import Change, LabelWatcher
-from napari_unet_seg._annotate.layer import (
-    RIM_PX,
-    AnnotationView,
-    Box,
-    Coding,
-    adopt,
-    boxes_by_plane,
-    coding_of,
-    first_object_id,
-    new_regions_layer,
-    regions_layer_of,
-    view_of,
-)
+from napari_unet_seg._annotate.layer import Coding, adopt, coding_of, first_object_id, regions_layer_of
+from napari_unet_seg._annotate.new_layers import new_regions_layer
+from napari_unet_seg._annotate.what_counts import RIM_PX, AnnotationView, Box, boxes_by_plane, view_of
 from napari_unet_seg._layers import METADATA, Index
 from napari_unet_seg.core.errors import InputError
 

@@ -10,13 +10,8 @@ import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
 
-from napari_unet_seg._annotate.layer import (
-    CODINGS,
-    coding_of,
-    image_layer_of,
-    new_regions_layer,
-    regions_layer_of,
-)
+from napari_unet_seg._annotate.layer import CODINGS, coding_of, image_layer_of, regions_layer_of
+from napari_unet_seg._annotate.new_layers import new_regions_layer
 from napari_unet_seg._layers import METADATA, placement, read_image, unused_name
 from napari_unet_seg._opening import add_layers, layers_again
 from napari_unet_seg.core._label_checks import by

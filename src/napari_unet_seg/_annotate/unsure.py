@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet_seg._annotate.layer import AnnotationView
 from napari_unet_seg._annotate.live import LiveAnnotation
+from napari_unet_seg._annotate.what_counts import AnnotationView
 from napari_unet_seg._jobs import Job, start
 from napari_unet_seg._layers import Index, LayerImage, take
 from napari_unet_seg.core.model_store import ModelInfo

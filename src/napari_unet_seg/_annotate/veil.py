@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject
 
 from napari_unet_seg._annotate.label_watcher import Change
-from napari_unet_seg._annotate.layer import RIM_PX
 from napari_unet_seg._annotate.live import LiveAnnotation
+from napari_unet_seg._annotate.what_counts import RIM_PX
 from napari_unet_seg._layers import METADATA, Index, placement, unused_name
 
 _COLOR = (0.13, 0.15, 0.2)

@@ -18,9 +18,9 @@ from napari.utils import Colormap
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
 from napari_unet_seg._annotate.label_watcher import Change
-from napari_unet_seg._annotate.layer import Box, view_of
 from napari_unet_seg._annotate.live import LiveAnnotation
 from napari_unet_seg._annotate.weight_worker import Drawn, Failed, Patch, Settled, WeightWorker, Wish, copied
+from napari_unet_seg._annotate.what_counts import Box, view_of
 from napari_unet_seg._layers import METADATA, Index, placement, unused_name
 from napari_unet_seg.core._gaps import Task
 from napari_unet_seg.core.boxes import as_few

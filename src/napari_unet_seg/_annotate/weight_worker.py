@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet_seg._annotate.layer import RIM_PX, AnnotationView, Box
+from napari_unet_seg._annotate.what_counts import RIM_PX, AnnotationView, Box
 from napari_unet_seg._layers import Index
 from napari_unet_seg.core._gaps import Task
 from napari_unet_seg.core.boxes import grown, relative

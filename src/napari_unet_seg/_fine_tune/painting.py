@@ -9,7 +9,8 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet_seg._annotate.label_watcher import Change, LabelWatcher
-from napari_unet_seg._annotate.layer import coding_of, regions_layer_of, view_of
+from napari_unet_seg._annotate.layer import coding_of, regions_layer_of
+from napari_unet_seg._annotate.what_counts import view_of
 from napari_unet_seg._fine_tune.request import Painted
 from napari_unet_seg._layers import Index
 from napari_unet_seg.core.errors import InputError

@@ -15,14 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet_seg._annotate.layer import (
-    AnnotationView,
-    PlaneAnnotation,
-    check_fit,
-    image_layer_of,
-    regions_layer_of,
-    view_of,
-)
+from napari_unet_seg._annotate.layer import check_fit, image_layer_of, regions_layer_of
+from napari_unet_seg._annotate.what_counts import AnnotationView, PlaneAnnotation, view_of
 from napari_unet_seg._layers import Index, LayerImage, read_image
 from napari_unet_seg.core._axes import PlaneView, understand
 from napari_unet_seg.core.annotation import Annotation

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet_seg._annotate.layer import empty_labels
+from napari_unet_seg._annotate.new_layers import empty_labels
 from napari_unet_seg._layers import Index
 from napari_unet_seg.core._folder_lock import is_in_use
 from napari_unet_seg.core.errors import InputError

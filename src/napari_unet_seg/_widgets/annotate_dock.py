@@ -13,14 +13,8 @@ from qtpy.QtWidgets import QCheckBox
 from napari_unet_seg._annotate.annotating import Annotating, advice
 from napari_unet_seg._annotate.correcting import correct
 from napari_unet_seg._annotate.counts import Totals
-from napari_unet_seg._annotate.layer import (
-    Coding,
-    adopt,
-    check_fit,
-    coding_of,
-    image_layer_of,
-    new_annotation_layer,
-)
+from napari_unet_seg._annotate.layer import Coding, adopt, check_fit, coding_of, image_layer_of
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._annotate.weight_layer import WeightLayer
 from napari_unet_seg._layers import LayerImage, behind_proxy, is_made_here, read_image
 from napari_unet_seg._open_docks import raised_dock

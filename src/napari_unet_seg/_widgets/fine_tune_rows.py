@@ -17,7 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet_seg._annotate.layer import check_fit, coding_of, image_layer_of, regions_layer_of, view_of
+from napari_unet_seg._annotate.layer import check_fit, coding_of, image_layer_of, regions_layer_of
+from napari_unet_seg._annotate.what_counts import view_of
 from napari_unet_seg._layers import LayerImage, read_image
 from napari_unet_seg._widgets.segment_rows import number_box
 from napari_unet_seg.core.errors import InputError
