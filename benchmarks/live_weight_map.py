@@ -23,7 +23,8 @@ from qtpy.QtTest import QTest
 
 from _common import write_result
 from _window import run_loop, wait_until
-from napari_unet_seg._annotate.layer import Coding, new_annotation_layer
+from napari_unet_seg._annotate.layer import Coding
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._annotate.weight_layer import WeightLayer
 from napari_unet_seg.core.live_weight_map import LiveWeightMap
 from napari_unet_seg.core.weight_map import WeightSettings

@@ -16,7 +16,7 @@ from qtpy.QtTest import QTest
 
 from _common import write_result
 from _window import CANVAS_PX, Ticks, Watch, is_fluid, large_subject, run_loop, wait_until
-from napari_unet_seg._annotate.layer import new_annotation_layer
+from napari_unet_seg._annotate.new_layers import new_annotation_layer
 from napari_unet_seg._demo import PLUGIN, open_window
 
 STRETCH_S, N_STRETCHES = 20, 3
