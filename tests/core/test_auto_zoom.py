@@ -73,6 +73,14 @@ def test_an_image_is_not_resampled_for_less_than_half_a_step(info: Any) -> None:
     assert best_zoom(trials, info).zoom == 1
 
 
+def test_an_image_stays_as_it_is_where_that_is_nearly_as_good(info: Any) -> None:
+    trials = [trial(0.5, confidence=0.93), trial(1, confidence=0.9)]
+    assert best_zoom(trials, info).zoom == 1
+    assert best_zoom([trials[0], trial(1, confidence=0.85)], info).zoom == 0.5
+    knows_one_scale = replace(info, pixel_size_nm=10.0)
+    assert best_zoom(trials, knows_one_scale).zoom == 0.5, "there a little confidence says more"
+
+
 def test_objects_of_the_size_that_the_model_knows_beat_a_little_confidence(info: Any) -> None:
     found = best_zoom([trial(0.25, diameter_px=5, confidence=0.95), trial(1, confidence=0.9)], info)
     assert found.zoom == 1
