@@ -173,7 +173,7 @@ RECIPES = {
             "credit": "Data Science Bowl 2018 (BBBC038), Caicedo et al. 2019",
             "description": "Fluorescent nuclei, bright on dark; Data Science Bowl 2018, many microscopes",
         },
-        objects={"threshold": 0.3, "split_touching": 0.35},
+        objects={"threshold": 0.45, "split_touching": 0.2},
     ),
     "em-boundaries": Recipe(
         prepare=prepare_flyem,
@@ -297,7 +297,9 @@ def bundle(name: str) -> None:
     """Store the trained model in the package as float16, with everything that a person should know of it."""
     recipe = RECIPES[name]
     model = load_model(stage_file(name, len(recipe.stages)))
-    finished = model.copy(name=name, objects=ObjectSettings(**recipe.objects), **recipe.info)
+    # Stages see the images as they are: no zoom was learned that later images would have to be brought to.
+    history = tuple({key: value for key, value in entry.items() if key != "zoom"} for entry in model.history)
+    finished = model.copy(name=name, history=history, objects=ObjectSettings(**recipe.objects), **recipe.info)
     print(finished.save(WEIGHTS / f"{name}.safetensors", overwrite=True, half=True))
 
 
