@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from napari_unet_seg.core import _convolutions, _tile_size, prediction
+from napari_unet_seg.core import _convolutions, _plane_checks, _tile_size, prediction
 from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.errors import InputError, OutOfMemoryError
@@ -319,9 +319,9 @@ def test_a_large_plane_is_read_tile_by_tile(zoom: float, monkeypatch: pytest.Mon
     monkeypatch.setattr(prediction, "LARGEST_WHOLE_PLANE_PX", 1000)
     lazy, model = LazyImage(picture(130, 140)), random_model()
     wishes = PredictSettings(tile_px=16, zoom=zoom)
-    monkeypatch.setattr(prediction, "plane_statistics", measured := Measured())
-    monkeypatch.setattr(prediction, "is_blank", lambda _: False)
-    monkeypatch.setattr(prediction, "USUAL_CONFIDENCE", 0.0)  # the contrast is not tried
+    monkeypatch.setattr(_plane_checks, "plane_statistics", measured := Measured())
+    monkeypatch.setattr(_plane_checks, "is_blank", lambda _: False)
+    monkeypatch.setattr(_plane_checks, "USUAL_CONFIDENCE", 0.0)  # the contrast is not tried
     result = predict(lazy, model, wishes)
     assert lazy.most_read <= ((16 + 2 * halo_px(2)) / zoom + 2) ** 2
     assert measured.n_calls == 1
