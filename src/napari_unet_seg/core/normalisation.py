@@ -27,6 +27,8 @@ SAMPLE_PX = 1_000_000
 """Most pixels of a channel that the sample of a large or lazy plane holds."""
 _FEW_GREY_VALUES = 16
 """A mask or a drawing has no more, a micrograph has."""
+_NOTABLE_SHARE = 0.01
+"""Of the pixels at the largest grey value; with fewer it does not matter whether it is a drawing."""
 
 
 class ArrayLike(Protocol):
@@ -203,6 +205,8 @@ def _finite(channel: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
 
 def _saturated_share(channel: npt.NDArray[Any]) -> float:
     share = float(np.mean(channel == channel.max()))
+    if share < _NOTABLE_SHARE:  # of most images; telling the grey values apart takes longer than all the rest
+        return share
     n_values = np.unique(channel[:: ceil(channel.size / SAMPLE_PX)]).size
     return share if n_values > _FEW_GREY_VALUES else 0.0
 
