@@ -85,7 +85,7 @@ def of_objects(model: Path, probabilities: Path, truth: Path, zoom: float) -> di
     of_model = load_model(model).objects
     found = {}
     for threshold in PROBABILITY_THRESHOLDS:
-        wished = replace(of_model, threshold=threshold, min_size_px=None)
+        wished = replace(of_model.without_grid, threshold=threshold)
         found[threshold] = objects_from_probabilities(foreground, wished.settled(of_model, (zoom, zoom)))
     segments = [pieces(plane) for plane in labels]
     best = max(found, key=lambda threshold: v_rand(found[threshold], segments))

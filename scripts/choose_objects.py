@@ -28,6 +28,7 @@ from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import load_model
 from napari_unet_seg.core.objects import ObjectSettings, objects_from_probabilities
 from napari_unet_seg.core.prediction import PredictSettings, predict
+from napari_unet_seg.core.weight_map import WeightSettings
 from train_bundled import RECIPES, Stage, annotations_of, stage_file
 
 THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
@@ -66,10 +67,16 @@ def held_out(stage: Stage, info: ModelInfo) -> list[Annotation]:
     ]
 
 
-def candidates() -> Iterator[ObjectSettings]:
-    """All combinations."""
+def candidates(border: WeightSettings) -> Iterator[ObjectSettings]:
+    """All combinations, with the border that the model learned with."""
     for threshold, split, smallest in product(THRESHOLDS, SPLITS, SMALLEST_PX):
-        yield ObjectSettings(threshold=threshold, split_touching=split, min_size_px=smallest)
+        yield ObjectSettings(
+            threshold=threshold,
+            split_touching=split,
+            min_size_px=smallest,
+            border_w0=border.w0,
+            border_sigma_px=border.sigma_px,
+        )
 
 
 def main() -> None:
@@ -92,7 +99,7 @@ def main() -> None:
     print(f"{len(annotations)} held-out images, {score.__name__}", flush=True)
     truths = [each.labels for each in annotations]
     scored = []
-    for settings in candidates():
+    for settings in candidates(recipe.stages[-1].settings.weights):
         found = [objects_from_probabilities(foreground, settings) for foreground in foregrounds]
         scored.append((score(list(zip(found, truths, strict=True))), settings))
     for value, settings in sorted(scored, key=lambda pair: -pair[0])[:SHOWN]:

@@ -17,6 +17,7 @@ from napari_unet_seg.core.objects import (
     objects_from_probabilities,
     objects_of_class,
 )
+from napari_unet_seg.core.weight_map import WeightSettings, weight_map
 
 Mask = NDArray[np.float32]
 
@@ -142,11 +143,88 @@ def test_smallest_area_can_be_said_in_square_micrometres() -> None:
 def test_the_smallest_size_of_a_model_is_brought_from_its_grid_to_the_image() -> None:
     of_model = ObjectSettings(min_size_px=40)
     open_size = ObjectSettings(threshold=0.3)
-    assert open_size.settled(of_model, (0.5, 0.5)) == ObjectSettings(threshold=0.3, min_size_px=160)
+    assert open_size.settled(of_model, (0.5, 0.5)).min_size_px == 160
+    assert open_size.settled(of_model, (0.5, 0.5)).threshold == 0.3, "what the person says stays"
     assert open_size.settled(of_model, (2.0, 1.0)).min_size_px == 20
     assert open_size.settled(ObjectSettings(), (0.5, 0.5)).min_size_px == 80, "one that says nothing"
-    said = ObjectSettings(min_size_px=7)
+    said = ObjectSettings(min_size_px=7, border_w0=0)
     assert said.settled(of_model, (0.5, 0.5)) == said, "pixels of the image, as a person says them"
+
+
+def _as_learned_with_a_border(truth: Mask, labels: NDArray[np.int32], w0: float) -> Mask:
+    """What a network says of P(object) after background counted w times."""
+    weight = weight_map(labels, WeightSettings.border_only(w0))
+    return truth / (truth + weight * (1 - truth))
+
+
+def _two_cells_and_the_doubtful_space_between(certainty: float) -> tuple[Mask, NDArray[np.int32], Mask]:
+    """True P(object), the two cells, and P as learned with a border: 0.9 in a ring of 2 px around cells."""
+    cells = np.zeros((40, 60), np.int32)
+    cells[10:30, 8:27], cells[10:30, 33:52] = 1, 2
+    truth = np.where(cells > 0, 1.0, np.where(ndi.distance_transform_edt(cells == 0) <= 2, certainty, 0.0))
+    return truth.astype(np.float32), cells, _as_learned_with_a_border(truth, cells, 10.0)
+
+
+def test_pixels_that_only_the_border_weight_made_background_are_given_back() -> None:
+    truth, _, learned = _two_cells_and_the_doubtful_space_between(0.8)
+    in_gap = (slice(14, 26), slice(27, 33))
+    assert not (learned[in_gap] > 0.5).any()
+    assert (truth[in_gap] > 0.5).sum() == 12 * 4
+    left = objects_from_probabilities(learned, ObjectSettings(border_w0=0))
+    closed = objects_from_probabilities(learned, ObjectSettings(border_w0=10))
+    np.testing.assert_array_equal(closed[in_gap] > 0, truth[in_gap] > 0.5)
+    np.testing.assert_array_equal(closed[left > 0], left[left > 0])
+    assert closed.max() == 2
+
+
+def test_pixels_that_are_background_without_the_border_weight_too_stay_so() -> None:
+    _, _, learned = _two_cells_and_the_doubtful_space_between(0.4)
+    np.testing.assert_array_equal(
+        objects_from_probabilities(learned, ObjectSettings(border_w0=10)),
+        objects_from_probabilities(learned, ObjectSettings(border_w0=0)),
+    )
+
+
+def test_a_high_threshold_gives_back_less() -> None:
+    _, _, learned = _two_cells_and_the_doubtful_space_between(0.8)
+    of = {
+        threshold: objects_from_probabilities(learned, ObjectSettings(threshold=threshold, border_w0=10))
+        for threshold in (0.5, 0.95)
+    }
+    assert (of[0.5] > 0).sum() > (of[0.95] > 0).sum() == 2 * 20 * 19
+
+
+def test_an_object_without_neighbours_does_not_grow() -> None:
+    one = _disks((40, 40), (20, 20, 9)) * 0.5 + 0.3
+    np.testing.assert_array_equal(
+        objects_from_probabilities(one, ObjectSettings(border_w0=10)), objects_from_probabilities(one)
+    )
+
+
+def test_an_object_grows_by_two_pixels_at_most_at_the_usual_reach() -> None:
+    columns = np.full((20, 60), 0.45, np.float32)
+    columns[:, 10:20], columns[:, 30:40] = 1, 1
+    labels = objects_from_probabilities(columns, ObjectSettings(border_w0=1e6))
+    np.testing.assert_array_equal(np.flatnonzero(labels[10]), [*range(10, 22), *range(28, 40)])
+
+
+@given(arrays(np.float32, (16, 18), elements=st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.9, 1.0])))
+def test_closing_up_only_adds_to_objects_and_parts_none(foreground: NDArray[np.float32]) -> None:
+    left = objects_from_probabilities(foreground, ObjectSettings(min_size_px=4, border_w0=0))
+    closed = objects_from_probabilities(foreground, ObjectSettings(min_size_px=4, border_w0=10))
+    np.testing.assert_array_equal(closed[left > 0], left[left > 0])
+    for label in range(1, int(left.max()) + 1):
+        assert ndi.label(closed == label)[1] == 1
+
+
+def test_the_border_of_a_model_is_brought_from_its_grid_to_the_image() -> None:
+    of_model = ObjectSettings(border_w0=8, border_sigma_px=5)
+    settled = ObjectSettings().settled(of_model, (0.5, 0.5))
+    assert (settled.border_w0, settled.border_sigma_px) == (8, 10)
+    assert ObjectSettings().settled(ObjectSettings(), (1.0, 1.0)).border_w0 == 0
+    own = ObjectSettings(border_w0=3, border_sigma_px=4)
+    settled = own.settled(of_model, (0.5, 0.5))
+    assert (settled.border_w0, settled.border_sigma_px) == (3, 4)
 
 
 def test_ids_are_unique_over_a_stack_and_planes_are_independent() -> None:
@@ -220,7 +298,14 @@ def test_an_instance_task_takes_all_classes_but_0_as_foreground() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("threshold", 1.5), ("threshold", float("nan")), ("split_touching", -0.1), ("min_size_px", -1)],
+    [
+        ("threshold", 1.5),
+        ("threshold", float("nan")),
+        ("split_touching", -0.1),
+        ("min_size_px", -1),
+        ("border_w0", -1),
+        ("border_sigma_px", 0),
+    ],
 )
 def test_settings_that_mean_nothing_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(InputError, match=name):

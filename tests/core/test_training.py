@@ -28,6 +28,7 @@ from napari_unet_seg.core.augmentation import AugmentSettings
 from napari_unet_seg.core.checkpoint import load_checkpoint
 from napari_unet_seg.core.errors import InputError, ModelFileError, TrainingDivergedError
 from napari_unet_seg.core.models import load_model, new_model
+from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.prediction import PredictSettings, predict
 from napari_unet_seg.core.steps import STOP, Note, Stopwatch, run_to_end, timed
 from napari_unet_seg.core.training import (
@@ -508,6 +509,22 @@ def test_a_model_is_taken_by_its_name_and_one_annotation_by_itself() -> None:
     new_model(TINY).save("mine")
     model = fine_tune("mine", discs(), replace(QUICK, steps=1))
     assert model.history[-1]["from"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "border"),
+    [
+        ({"weights": WeightSettings.border_only(w0=7, sigma_px=3)}, (7, 3)),
+        ({"loss": "bce", "weights": WeightSettings.border_only(w0=7, sigma_px=3)}, (0, 3)),
+    ],
+)
+def test_a_model_knows_the_border_that_it_learned_with(
+    changes: dict[str, Any], border: tuple[float, float]
+) -> None:
+    base = new_model(TINY, objects=ObjectSettings(threshold=0.4))
+    objects = fine_tune(base, discs(), replace(QUICK, steps=1, **changes)).objects
+    assert (objects.border_w0, objects.border_sigma_px, objects.threshold) == (*border, 0.4)
+    assert base.objects.border_w0 is None, "the start is left as it is"
 
 
 def test_a_fine_tuned_model_says_what_it_was_made_from() -> None:

@@ -112,7 +112,7 @@ def predict(
 
 
 def _object_settings(model: Model, threshold: float | None, min_size_px: int | None) -> ObjectSettings:
-    objects = replace(model.objects, min_size_px=None)  # the model's is for its own grid
+    objects = model.objects.without_grid
     if threshold is not None:
         objects = replace(objects, threshold=threshold)
     if min_size_px is not None:

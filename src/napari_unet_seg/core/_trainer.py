@@ -22,8 +22,10 @@ from napari_unet_seg.core.checkpoint import Checkpoint
 from napari_unet_seg.core.devices import choose_device
 from napari_unet_seg.core.errors import InputError, TrainingDivergedError, TrainingOutOfMemoryError
 from napari_unet_seg.core.losses import LOSSES
+from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.network import UNet
+from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.steps import Note, Stopwatch
 from napari_unet_seg.core.train_settings import TrainSettings, learning_rate, weights_name
 from napari_unet_seg.core.training_data import TrainingSource
@@ -75,7 +77,7 @@ class Trainer:
         settings: TrainSettings,
         stopwatch: Stopwatch,
     ) -> None:
-        self.model = model
+        self.model = model.copy(objects=_objects_after(settings, model.info))
         self.settings = settings
         self.device = choose_device(settings.device).device
         self._source = TrainingSource(annotations, validation, model.info, settings)
@@ -447,6 +449,15 @@ def _plain(candidate: Candidate) -> dict[str, Any]:
 def _candidate(weights: Weights, fields: dict[str, Any]) -> Candidate:
     score = None if fields["score"] is None else Score(**fields["score"])
     return Candidate(weights, fields["step"], score, fields["tiles"])
+
+
+def _objects_after(settings: TrainSettings, info: ModelInfo) -> ObjectSettings:
+    """The model's settings with the separation border that it learns with from now on."""
+    if info.task == "classes":
+        return info.objects
+    weights = settings.weights
+    w0 = weights.w0 if settings.loss == "weighted-cross-entropy" else 0.0
+    return replace(info.objects, border_w0=w0, border_sigma_px=weights.sigma_px)
 
 
 def _optimizer(network: UNet, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""From probabilities to objects: threshold, fill holes, drop specks, cut where objects touch.
+"""From probabilities to objects: threshold, fill holes, drop specks, cut where objects touch, close up.
 
 Everything here is a pure function of the probabilities, so changing a setting never needs the network again.
 """
@@ -14,6 +14,7 @@ from scipy import ndimage as ndi
 
 from napari_unet_seg.core._plain_values import PlainValues
 from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.weight_map import MAX_SIGMA_PX, WeightSettings, weight_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,8 @@ _PROBABILITY_POWER = 3
 _SMOOTHING_PX = 1.0
 _NM2_PER_UM2 = 1e6
 _USUAL_SMALLEST_PX = 20
+# How far an object may grow into the gap beside it, as a part of the border's σ: 2 px at σ 5 px.
+_GROWTH_PER_SIGMA = 0.4
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class ObjectSettings(PlainValues):
     split_touching
         0 never cuts; otherwise an object is cut where its neck is thinner than this fraction of the thinner
         of the two bodies that it joins (0.5: half as thick). 1 cuts at every waist.
+    border_w0
+        Weight w0 of the separation border that the network learned with. Background between close objects
+        counted up to 1 + w0 times in the loss, so the network sees that much too much of it, and objects come
+        out too thin where others are near. Once they are apart, each is given back the pixels beside it that
+        are object when the weight is taken out again. 0: nothing is given back. None: as the model says, 0
+        without a model.
+    border_sigma_px
+        Reach σ of that border; like the smallest size, a model's is in pixels of its own grid.
     """
 
     KIND: ClassVar[str] = "object settings"
@@ -60,6 +71,8 @@ class ObjectSettings(PlainValues):
     min_size_um2: float | None = None
     fill_holes: bool = True
     split_touching: float = 0.5
+    border_w0: float | None = None
+    border_sigma_px: float = 5.0
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing.
@@ -76,6 +89,10 @@ class ObjectSettings(PlainValues):
             size = getattr(self, name)
             if size is not None and not 0 <= size < math.inf:
                 raise InputError(f"{name} is {size}: choose 0 (keep everything) or more.")
+        if self.border_w0 is not None and not 0 <= self.border_w0 < math.inf:
+            raise InputError(f"border_w0 is {self.border_w0}: choose 0 (give nothing back) or more.")
+        if not 0 < self.border_sigma_px < math.inf:
+            raise InputError(f"border_sigma_px is {self.border_sigma_px}: choose a number above 0.")
 
     def smallest_px(self, pixel_size_nm: float | tuple[float, ...] | None = None) -> float:
         """Smallest area that is kept, in pixels, for pixels of this size (nm, or (…, Y, X) nm)."""
@@ -84,19 +101,29 @@ class ObjectSettings(PlainValues):
         y_nm, x_nm = np.broadcast_to(np.atleast_1d(pixel_size_nm)[-2:], 2)
         return float(self.min_size_um2 * _NM2_PER_UM2 / (y_nm * x_nm))
 
+    @property
+    def without_grid(self) -> ObjectSettings:
+        """A model's settings, what is in pixels of its own grid left open for `settled` to bring over."""
+        return replace(self, min_size_px=None, border_w0=None)
+
     def settled(self, of_model: ObjectSettings, zoom: tuple[float, float]) -> ObjectSettings:
-        """The same with a smallest size in pixels of the image, where so far the model was to say it.
+        """The same for pixels of the image, with what so far the model was to say.
 
         Parameters
         ----------
         of_model
-            What the model says, its smallest size in pixels of its own grid.
+            What the model says, its lengths and sizes in pixels of its own grid.
         zoom
             Model-grid pixels per image pixel along (Y, X).
         """
-        if self.min_size_px is not None:
-            return self
-        return replace(self, min_size_px=round(of_model.smallest_px() / (zoom[0] * zoom[1])))
+        area = zoom[0] * zoom[1]
+        settled = self
+        if self.min_size_px is None:
+            settled = replace(settled, min_size_px=round(of_model.smallest_px() / area))
+        if self.border_w0 is None:
+            sigma_px = of_model.border_sigma_px / math.sqrt(area)
+            settled = replace(settled, border_w0=of_model.border_w0 or 0.0, border_sigma_px=sigma_px)
+        return settled
 
 
 def objects_from_probabilities(
@@ -174,14 +201,14 @@ def objects_of_class(
 ) -> NDArray[np.int32]:
     """Instance labels of one class of a class map (..., Y, X): its connected pieces, plane by plane.
 
-    Of the settings, sizes and holes count; pieces are never cut.
+    Of the settings, sizes and holes count; pieces are never cut, and never grow.
 
     Raises
     ------
     InputError
         When `classes` has fewer than two axes.
     """
-    whole = replace(settings, threshold=0.5, split_touching=0.0)
+    whole = replace(settings, threshold=0.5, split_touching=0.0, border_w0=0.0)
     is_class = np.asarray(classes == class_id, np.float32)
     return objects_from_probabilities(is_class, whole, pixel_size_nm=pixel_size_nm)
 
@@ -199,6 +226,8 @@ def _objects_of_plane(
         if settings.fill_holes:
             # What looked like a hole may be the space between objects that were one before the cut.
             labels[(gaps > 0) & ~_is_hole(gaps, labels)] = 0
+    if settings.border_w0:
+        labels = _closed_up(labels, foreground, settings, settings.border_w0)
     return labels
 
 
@@ -312,6 +341,47 @@ def _beside(dy: int, dx: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]
     """Slices of all pixels that have a neighbour at (dy ≥ 0, dx), and of these neighbours."""
     here = (slice(0, -dy or None), slice(max(-dx, 0), -dx if dx > 0 else None))
     return here, (slice(dy, None), slice(max(dx, 0), dx if dx < 0 else None))
+
+
+def _closed_up(
+    labels: NDArray[np.int32], foreground: NDArray[np.floating[Any]], settings: ObjectSettings, w0: float
+) -> NDArray[np.int32]:
+    """Grow objects into the gaps between them, as far as P is object without the border's weight.
+
+    A network that learned with background counted w times says the odds of foreground w times too small; the
+    weight follows from the objects that were found (Ronneberger et al. 2015, eq. 2).
+    """
+    could_be = (labels == 0) & (foreground * (2 + w0) > 1)
+    if not could_be.any() or labels.max() < 2:
+        return labels
+    sigma_px = min(settings.border_sigma_px, MAX_SIGMA_PX)
+    weight = weight_map(labels, WeightSettings.border_only(w0, sigma_px))
+    odds = weight * foreground
+    is_wanted = could_be & (odds > max(settings.threshold, 0.5) * (odds + 1 - foreground))
+    for _ in range(max(1, round(_GROWTH_PER_SIGMA * sigma_px))):
+        grown = _grown_by_one(labels, foreground, is_wanted)
+        if grown is labels:
+            break
+        labels = grown
+    return labels
+
+
+def _grown_by_one(
+    labels: NDArray[np.int32], foreground: NDArray[np.floating[Any]], is_wanted: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """Give each wanted pixel to the object beside it; of several, to that of the likeliest neighbour."""
+    padded = np.pad(labels, 1)
+    y, x = np.nonzero(is_wanted & (labels == 0))
+    around = [(y, x + 1), (y + 2, x + 1), (y + 1, x), (y + 1, x + 2)]
+    ids = np.stack([padded[place] for place in around])
+    likely = np.stack([np.pad(foreground, 1)[place] for place in around])
+    likeliest = np.where(ids > 0, likely, -1).argmax(axis=0)
+    chosen = np.take_along_axis(ids, likeliest[None], axis=0)[0]
+    if not chosen.any():
+        return labels
+    grown = labels.copy()
+    grown[y, x] = chosen
+    return grown
 
 
 def _joined_basins(

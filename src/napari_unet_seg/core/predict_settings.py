@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from napari_unet_seg.core._axes import Layout, understand
@@ -157,7 +157,7 @@ def settle(
 
 def settled_objects(settings: PredictSettings, info: ModelInfo, zoom: tuple[float, float]) -> ObjectSettings:
     """How probabilities become labels where the zoom is known, sizes in pixels of the image."""
-    wished = settings.objects or replace(info.objects, min_size_px=None)
+    wished = settings.objects or info.objects.without_grid
     return wished.settled(info.objects, zoom)
 
 

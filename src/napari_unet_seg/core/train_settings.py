@@ -142,6 +142,7 @@ class TrainSettings:
             learning_rate=1e-3,
             validate_every=200,
             warmup_steps=100,
+            averaging=0.998,
             augmentation=replace(AugmentSettings.default(), scale_range=(0.65, 1.6)),
         )
         return replace(settings, **changes)
