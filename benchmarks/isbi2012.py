@@ -35,7 +35,7 @@ TARGET_RAND_ERROR = 0.0382
 """Ronneberger et al. 2015, table 1, from all 30 sections."""
 OURS = ("--from", "em-boundaries", "--preset", "thorough")
 RECIPES = {
-    "ours": (*OURS, "--steps", "2500"),
+    "ours": (*OURS, "--steps", "1500"),
     "ours-at-10-nm": (*OURS, "--steps", "1500", "--pixel-size", "4"),
     "paper": ("--preset", "paper"),
 }

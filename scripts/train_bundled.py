@@ -31,6 +31,7 @@ from napari_unet_seg.core.models import Model, load_model, new_model
 from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.steps import Note
 from napari_unet_seg.core.training import TrainSettings, TrainStep, ValidationStep, training_steps
+from widen import widened
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRATCH = REPOSITORY / ".scratch"
@@ -47,7 +48,7 @@ class Stage:
     train, validation
         Folder, or folders, with `images` and `labels`; without validation, a part of `train` is held out.
     width
-        Channels of the first level, where it starts from scratch.
+        Channels of the first level; a start that has fewer is widened.
     """
 
     settings: TrainSettings
@@ -142,6 +143,13 @@ def carrying_over(**changes: Any) -> AugmentSettings:
 
 
 NUCLEI = DATA / "nuclei-dsb2018" / "train" / "fluo"
+NUCLEI_PATCHES = TrainSettings.thorough(
+    patch_px=128,
+    validation_fraction=0.15,
+    augmentation=AugmentSettings(
+        scale_range=(0.6, 1.7), gamma=(0.55, 1.8), contrast=(0.65, 1.4), invert_probability=0.1
+    ),
+)
 
 RECIPES = {
     "nuclei-fluorescence": Recipe(
@@ -150,21 +158,15 @@ RECIPES = {
             Stage(TrainSettings.thorough(steps=3600), NUCLEI),
             Stage(TrainSettings.thorough(steps=2400, validation_fraction=0.15), NUCLEI),
             Stage(
-                TrainSettings.thorough(
-                    steps=12000,
-                    patch_px=128,
-                    learning_rate=2e-3,
-                    validation_fraction=0.15,
-                    validate_every=500,
-                    averaging=0.999,
-                    augmentation=AugmentSettings(
-                        scale_range=(0.6, 1.7),
-                        gamma=(0.55, 1.8),
-                        contrast=(0.65, 1.4),
-                        invert_probability=0.1,
-                    ),
+                replace(NUCLEI_PATCHES, steps=12000, learning_rate=2e-3, validate_every=500, averaging=0.999),
+                NUCLEI,
+            ),
+            Stage(
+                replace(
+                    NUCLEI_PATCHES, steps=2400, learning_rate=1.5e-3, validate_every=400, averaging=0.998
                 ),
                 NUCLEI,
+                width=24,
             ),
         ),
         info={
@@ -173,13 +175,32 @@ RECIPES = {
             "credit": "Data Science Bowl 2018 (BBBC038), Caicedo et al. 2019",
             "description": "Fluorescent nuclei, bright on dark; Data Science Bowl 2018, many microscopes",
         },
-        objects={"threshold": 0.45, "split_touching": 0.2},
+        objects={"threshold": 0.45, "split_touching": 0.2, "border_w0": 10.0},
     ),
     "em-boundaries": Recipe(
         prepare=prepare_flyem,
         stages=(
             Stage(
                 TrainSettings.thorough(steps=5000),
+                SCRATCH / "em-boundaries" / "train",
+                SCRATCH / "em-boundaries" / "val",
+            ),
+            Stage(
+                TrainSettings.thorough(
+                    steps=4000,
+                    patch_px=128,
+                    learning_rate=2e-3,
+                    validate_every=400,
+                    averaging=0.998,
+                    augmentation=AugmentSettings(
+                        scale_range=(0.65, 1.5),
+                        gamma=(0.55, 1.8),
+                        contrast=(0.6, 1.5),
+                        noise_sigma=0.07,
+                        blur_sigma_px=1.2,
+                        invert_probability=0.1,
+                    ),
+                ),
                 SCRATCH / "em-boundaries" / "train",
                 SCRATCH / "em-boundaries" / "val",
             ),
@@ -191,7 +212,7 @@ RECIPES = {
             "credit": "HHMI Janelia FlyEM, Drosophila medulla FIB-SEM (Takemura et al. 2015)",
             "description": "Cell interiors and membranes in EM of neural tissue; FIB-SEM at 10 nm/px",
         },
-        objects={"split_touching": 0.1},
+        objects={"threshold": 0.3, "split_touching": 0.1, "border_w0": 0.0},  # membranes stay visible
     ),
     "cells-phase-contrast": Recipe(
         prepare=prepare_phase,
@@ -209,7 +230,7 @@ RECIPES = {
             "description": "Adherent cells in phase contrast; T98G glioblastoma",
             "object_diameter_px": 19.0,  # median of what it finds in the held-out fields; the truth's is 25
         },
-        objects={"threshold": 0.3, "split_touching": 0.25, "min_size_px": 100},
+        objects={"threshold": 0.45, "split_touching": 0.2, "min_size_px": 100, "border_w0": 10.0},
     ),
     "axons-sem": Recipe(
         prepare=prepare_axons,
@@ -258,6 +279,8 @@ def untrained(recipe: Recipe, stage: Stage, seed: int) -> Model:
 def run(stage: Stage, start: Model, out: Path, seed: int) -> None:
     """Train one stage, saying what it does every hundredth step, and write its best model."""
     size = start.info.pixel_size_nm
+    if start.architecture.base_channels < stage.width:
+        start = widened(start, stage.width, seed)
     steps = training_steps(
         start,
         annotations_of(stage.train, size),

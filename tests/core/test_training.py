@@ -525,6 +525,8 @@ def test_a_model_knows_the_border_that_it_learned_with(
     objects = fine_tune(base, discs(), replace(QUICK, steps=1, **changes)).objects
     assert (objects.border_w0, objects.border_sigma_px, objects.threshold) == (*border, 0.4)
     assert base.objects.border_w0 is None, "the start is left as it is"
+    says_it = new_model(TINY, objects=ObjectSettings(border_w0=0))
+    assert fine_tune(says_it, discs(), replace(QUICK, steps=1, **changes)).objects == says_it.objects
 
 
 def test_a_fine_tuned_model_says_what_it_was_made_from() -> None:

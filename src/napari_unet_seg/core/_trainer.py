@@ -452,8 +452,8 @@ def _candidate(weights: Weights, fields: dict[str, Any]) -> Candidate:
 
 
 def _objects_after(settings: TrainSettings, info: ModelInfo) -> ObjectSettings:
-    """The model's settings with the separation border that it learns with from now on."""
-    if info.task == "classes":
+    """The model's settings; where they do not say of which separation border, of that it learns with now."""
+    if info.task == "classes" or info.objects.border_w0 is not None:
         return info.objects
     weights = settings.weights
     w0 = weights.w0 if settings.loss == "weighted-cross-entropy" else 0.0
