@@ -28,29 +28,20 @@ def widened(model: Model, base_channels: int, seed: int) -> Model:
     wide = new_model(wanted, seed=seed).network
     narrow_state, state = model.network.state_dict(), wide.state_dict()
     rng = np.random.default_rng(seed)
-    result = {
-        name: _widened(narrow_state[name], state[name], _axes(name, state[name]), rng) for name in state
-    }
+    result = {name: _widened(name, narrow_state[name], state[name], rng) for name in state}
     wide.load_state_dict(result)
     return Model(replace(model.info, architecture=wanted), wide.eval())
 
 
-def _axes(name: str, tensor: Tensor) -> tuple[int, int | None]:
-    """Which axis counts the channels that are made, and which those that are read."""
-    if tensor.ndim < 2:
-        return 0, None
-    return (1, 0) if name.startswith("up.") else (0, 1)
-
-
-def _widened(narrow: Tensor, wide: Tensor, axes: tuple[int, int | None], rng: np.random.Generator) -> Tensor:
-    made, read = axes
+def _widened(name: str, narrow: Tensor, wide: Tensor, rng: np.random.Generator) -> Tensor:
     if not narrow.ndim:
         return narrow
+    made, read = (1, 0) if name.startswith("up.") and narrow.ndim > 1 else (0, 1)
     result = narrow.index_select(made, torch.from_numpy(_copies(narrow.shape[made], wide.shape[made])))
-    if read is None:
+    if narrow.ndim < 2:
         return result
     # What the way down has left and what comes up are read side by side, each repeated for itself.
-    parts = 2 if _reads_two(narrow, wide, axes) else 1
+    parts = 2 if name.startswith("merge.") and name.endswith(".0.weight") else 1
     n_before, n_after = narrow.shape[read] // parts, wide.shape[read] // parts
     sources = np.concatenate([_copies(n_before, n_after) + part * n_before for part in range(parts)])
     shares = np.concatenate([_shares(n_before, n_after, rng) for _ in range(parts)])
@@ -58,13 +49,6 @@ def _widened(narrow: Tensor, wide: Tensor, axes: tuple[int, int | None], rng: np
     along[read] = len(shares)
     factors = torch.from_numpy(shares.astype(np.float32)).reshape(along)
     return result.index_select(read, torch.from_numpy(sources)) * factors
-
-
-def _reads_two(narrow: Tensor, wide: Tensor, axes: tuple[int, int | None]) -> bool:
-    """Whether a 3×3 convolution halves the channels, as that of the way up does."""
-    made, read = axes
-    assert read is not None
-    return narrow.shape[-1] == 3 and narrow.shape[read] == 2 * narrow.shape[made] and wide.ndim == 4
 
 
 def _copies(n_before: int, n_after: int) -> NDArray[np.int64]:
