@@ -31,7 +31,6 @@ from napari_unet_seg.core.models import Model, load_model, new_model
 from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.steps import Note
 from napari_unet_seg.core.training import TrainSettings, TrainStep, ValidationStep, training_steps
-from widen import widened
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRATCH = REPOSITORY / ".scratch"
@@ -48,7 +47,7 @@ class Stage:
     train, validation
         Folder, or folders, with `images` and `labels`; without validation, a part of `train` is held out.
     width
-        Channels of the first level; a start that has fewer is widened.
+        Channels of the first level, where it starts from scratch.
     """
 
     settings: TrainSettings
@@ -143,13 +142,6 @@ def carrying_over(**changes: Any) -> AugmentSettings:
 
 
 NUCLEI = DATA / "nuclei-dsb2018" / "train" / "fluo"
-NUCLEI_PATCHES = TrainSettings.thorough(
-    patch_px=128,
-    validation_fraction=0.15,
-    augmentation=AugmentSettings(
-        scale_range=(0.6, 1.7), gamma=(0.55, 1.8), contrast=(0.65, 1.4), invert_probability=0.1
-    ),
-)
 
 RECIPES = {
     "nuclei-fluorescence": Recipe(
@@ -158,15 +150,21 @@ RECIPES = {
             Stage(TrainSettings.thorough(steps=3600), NUCLEI),
             Stage(TrainSettings.thorough(steps=2400, validation_fraction=0.15), NUCLEI),
             Stage(
-                replace(NUCLEI_PATCHES, steps=12000, learning_rate=2e-3, validate_every=500, averaging=0.999),
-                NUCLEI,
-            ),
-            Stage(
-                replace(
-                    NUCLEI_PATCHES, steps=2400, learning_rate=1.5e-3, validate_every=400, averaging=0.998
+                TrainSettings.thorough(
+                    steps=12000,
+                    patch_px=128,
+                    learning_rate=2e-3,
+                    validation_fraction=0.15,
+                    validate_every=500,
+                    averaging=0.999,
+                    augmentation=AugmentSettings(
+                        scale_range=(0.6, 1.7),
+                        gamma=(0.55, 1.8),
+                        contrast=(0.65, 1.4),
+                        invert_probability=0.1,
+                    ),
                 ),
                 NUCLEI,
-                width=24,
             ),
         ),
         info={
@@ -175,7 +173,7 @@ RECIPES = {
             "credit": "Data Science Bowl 2018 (BBBC038), Caicedo et al. 2019",
             "description": "Fluorescent nuclei, bright on dark; Data Science Bowl 2018, many microscopes",
         },
-        objects={"threshold": 0.45, "split_touching": 0.2, "border_w0": 10.0},
+        objects={"threshold": 0.5, "split_touching": 0.35, "border_w0": 10.0},
     ),
     "em-boundaries": Recipe(
         prepare=prepare_flyem,
@@ -279,8 +277,6 @@ def untrained(recipe: Recipe, stage: Stage, seed: int) -> Model:
 def run(stage: Stage, start: Model, out: Path, seed: int) -> None:
     """Train one stage, saying what it does every hundredth step, and write its best model."""
     size = start.info.pixel_size_nm
-    if start.architecture.base_channels < stage.width:
-        start = widened(start, stage.width, seed)
     steps = training_steps(
         start,
         annotations_of(stage.train, size),

@@ -85,7 +85,7 @@ def shown(dock: SegmentDock) -> ObjectSettings:
 
 
 def of_model(settings: ObjectSettings) -> ObjectSettings:
-    return replace(settings, min_size_px=None)
+    return settings.without_grid
 
 
 def test_object_settings_are_those_of_the_model(viewer: Any, qtbot: QtBot, squares: Any) -> None:
