@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from itertools import product
 from operator import add
@@ -28,7 +29,6 @@ from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import load_model
 from napari_unet_seg.core.objects import ObjectSettings, objects_from_probabilities
 from napari_unet_seg.core.prediction import PredictSettings, predict
-from napari_unet_seg.core.weight_map import WeightSettings
 from train_bundled import RECIPES, Stage, annotations_of, stage_file
 
 THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
@@ -67,16 +67,10 @@ def held_out(stage: Stage, info: ModelInfo) -> list[Annotation]:
     ]
 
 
-def candidates(border: WeightSettings) -> Iterator[ObjectSettings]:
-    """All combinations, with the border that the model learned with."""
+def candidates(recipe: ObjectSettings) -> Iterator[ObjectSettings]:
+    """All combinations; closing up stays as the recipe has it."""
     for threshold, split, smallest in product(THRESHOLDS, SPLITS, SMALLEST_PX):
-        yield ObjectSettings(
-            threshold=threshold,
-            split_touching=split,
-            min_size_px=smallest,
-            border_w0=border.w0,
-            border_sigma_px=border.sigma_px,
-        )
+        yield replace(recipe, threshold=threshold, split_touching=split, min_size_px=smallest)
 
 
 def main() -> None:
@@ -99,7 +93,7 @@ def main() -> None:
     print(f"{len(annotations)} held-out images, {score.__name__}", flush=True)
     truths = [each.labels for each in annotations]
     scored = []
-    for settings in candidates(recipe.stages[-1].settings.weights):
+    for settings in candidates(ObjectSettings(**recipe.objects)):
         found = [objects_from_probabilities(foreground, settings) for foreground in foregrounds]
         scored.append((score(list(zip(found, truths, strict=True))), settings))
     for value, settings in sorted(scored, key=lambda pair: -pair[0])[:SHOWN]:

@@ -158,7 +158,7 @@ def _as_learned_with_a_border(truth: Mask, labels: NDArray[np.int32], w0: float)
 
 
 def _two_cells_and_the_doubtful_space_between(certainty: float) -> tuple[Mask, NDArray[np.int32], Mask]:
-    """True P(object), the two cells, and P as learned with a border: 0.9 in a ring of 2 px around cells."""
+    """True P(object), the two cells, and P as learned with a border; `certainty` in a ring of 2 px."""
     cells = np.zeros((40, 60), np.int32)
     cells[10:30, 8:27], cells[10:30, 33:52] = 1, 2
     truth = np.where(cells > 0, 1.0, np.where(ndi.distance_transform_edt(cells == 0) <= 2, certainty, 0.0))

@@ -374,7 +374,8 @@ def _grown_by_one(
     y, x = np.nonzero(is_wanted & (labels == 0))
     around = [(y, x + 1), (y + 2, x + 1), (y + 1, x), (y + 1, x + 2)]
     ids = np.stack([padded[place] for place in around])
-    likely = np.stack([np.pad(foreground, 1)[place] for place in around])
+    around_foreground = np.pad(foreground, 1)
+    likely = np.stack([around_foreground[place] for place in around])
     likeliest = np.where(ids > 0, likely, -1).argmax(axis=0)
     chosen = np.take_along_axis(ids, likeliest[None], axis=0)[0]
     if not chosen.any():
