@@ -353,6 +353,16 @@ def test_inverted_contrast_is_one_minus_the_grey_value() -> None:
     np.testing.assert_array_equal(patch.image, 1 - sample.image)
 
 
+def test_a_patch_can_get_the_contrast_of_an_image_of_its_own() -> None:
+    dim = plain_sample(noise((40, 40), channels=2) * np.float32(0.01) + np.float32(0.2))
+    dim.image[1] = 0.5
+    settings = replace(AugmentSettings.none(), crop_contrast_probability=1.0)
+    patch = sample_patch(dim, (20, 20), (40, 40), settings, np.random.default_rng(0))
+    np.testing.assert_allclose(np.percentile(patch.image[0], [1, 99.8]), [0, 1], atol=1e-5)
+    np.testing.assert_array_equal(patch.image[1], dim.image[1], "one grey value stays as it is")
+    assert patch.image.dtype == np.float32
+
+
 def test_grey_values_never_touch_labels_or_weights() -> None:
     sample = plain_sample(noise((40, 40)))
     settings = replace(AugmentSettings.default(), flips=False, rotate90=False, warp_probability=0.0)

@@ -8,11 +8,14 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet_seg.core.augment_settings import AugmentSettings
+from napari_unet_seg.core.normalisation import Normalisation
 from napari_unet_seg.core.patches import Floats
 
 
 def vary_grey_values(image: Floats, settings: AugmentSettings, rng: np.random.Generator) -> Floats:
-    """Blur, contrast, brightness, gamma, inversion, then noise; (C, Y, X), grey values in about 0..1."""
+    """Own contrast, blur, contrast, brightness, gamma, inversion, noise; (C, Y, X), values in about 0..1."""
+    if settings.crop_contrast_probability and rng.random() < settings.crop_contrast_probability:
+        image = np.stack([_with_own_contrast(channel) for channel in image])
     image = blur(image, rng.uniform(0.0, settings.blur_sigma_px))
     for channel in range(image.shape[0]):
         factor = draw_log_uniform(settings.contrast, rng)
@@ -25,6 +28,16 @@ def vary_grey_values(image: Floats, settings: AugmentSettings, rng: np.random.Ge
         sigma = np.float32(rng.uniform(0.0, settings.noise_sigma))
         image += sigma * rng.standard_normal(image.shape, dtype=np.float32)
     return image
+
+
+def _with_own_contrast(channel: Floats) -> Floats:
+    """Normalised once more, as an image of its own; one grey value stays as it is."""
+    of_image = Normalisation()
+    low, high = np.percentile(channel, [of_image.low, of_image.high])
+    if not high > low:
+        return channel
+    out: Floats = (channel - np.float32(low)) / np.float32(high - low)
+    return out
 
 
 def _stretch(channel: Floats, factor: float, offset: float) -> Floats:

@@ -36,6 +36,10 @@ class AugmentSettings:
         Control points per axis, from edge to edge of the image patch.
     elastic_spacing_px
         Distance between control points; replaces `elastic_grid` when given (150 in the Fiji plugin).
+    crop_contrast_probability
+        Share of patches whose grey values are stretched once more, to their own percentiles 1 and 99.8, as if
+        each were an image that a person opened: far from what is bright, the dim becomes as bright, and where
+        nothing is, the noise.
     brightness
         Lowest and highest value added to the grey values (which lie in about 0..1).
     contrast
@@ -62,6 +66,7 @@ class AugmentSettings:
     elastic_sigma_px: float = 10.0
     elastic_grid: int = 3
     elastic_spacing_px: float | None = None
+    crop_contrast_probability: float = 0.0
     brightness: tuple[float, float] = (-0.1, 0.1)
     contrast: tuple[float, float] = (0.75, 1.33)
     gamma: tuple[float, float] = (0.7, 1.4)
@@ -87,7 +92,7 @@ class AugmentSettings:
         ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"Augmentation {name} is {getattr(self, name)}: give 0 (off) or more.")
-        for name in ("warp_probability", "invert_probability"):
+        for name in ("warp_probability", "crop_contrast_probability", "invert_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"Augmentation {name} is {getattr(self, name)}: give a value from 0 to 1.")
         if self.elastic_grid < 2:
