@@ -118,6 +118,17 @@ def test_a_trial_measures_whole_objects_and_both_classes_alike(info: Any) -> Non
     assert found.confidence == pytest.approx((0.8 + 0.9) / 2)
 
 
+def test_specks_do_not_make_objects_small(info: Any) -> None:
+    foreground = np.full((60, 60), 0.1)
+    for top in (5, 25, 45):
+        foreground[top : top + 10, 5:15] = 0.9
+    foreground[3:57:6, 20:56:12] = 0.9
+    settings = replace(info.objects, min_size_px=1)
+    found = tried(1.0, np.stack([1 - foreground, foreground]), replace(info, objects=settings))
+    assert found.n_objects == 3 + 9 * 3
+    assert found.diameter_px == pytest.approx(np.sqrt(4 * 100 / np.pi))
+
+
 def test_a_trial_of_an_empty_field_has_no_confidence(info: Any) -> None:
     found = tried(1.0, np.stack([np.ones((40, 40)), np.zeros((40, 40))]), info)
     assert (found.n_objects, found.diameter_px, found.confidence) == (0, 0, 0)

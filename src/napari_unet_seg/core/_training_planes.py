@@ -5,7 +5,6 @@ What a plane costs to prepare is paid again only when its image or its annotatio
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -65,14 +64,14 @@ class TrainingPlane:
     has_gaps_in_image: bool = False
 
     @cached_property
-    def complete_diameters(self) -> NDArray[np.float64]:
-        """Of each object that no pixel without annotation touches: that of a disc of its area."""
+    def complete_areas(self) -> NDArray[np.intp]:
+        """Pixels of each object that no pixel without annotation touches."""
         areas = np.bincount(self.labels.ravel())
         areas[0] = 0
         if not self.annotated.all():
             beside = ndimage.binary_dilation(~self.annotated, np.ones((3, 3), bool))
             areas[np.unique(self.labels[beside])] = 0
-        return np.sqrt(4 * areas[areas > 0] / math.pi)
+        return areas[areas > 0]
 
     @cached_property
     def n_objects(self) -> int:

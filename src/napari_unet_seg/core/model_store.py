@@ -45,7 +45,8 @@ class ModelInfo:
     pixel_size_nm
         Pixel size that it was trained at, or None when unknown.
     object_diameter_px
-        Typical object diameter in pixels of its training grid, or None when unknown.
+        Typical object diameter in pixels of its training grid, or None when unknown: the median of discs of
+        the objects' areas, without the smallest that cover a tenth of all.
     objects
         How its probabilities become objects unless the person says otherwise.
     object_class

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet_seg.core._holding_out import HoldingOut
+from napari_unet_seg.core._object_size import typical_diameter_px
 from napari_unet_seg.core._training_planes import PlaneShop, TrainingPlane, grid_of
 from napari_unet_seg.core._validation_tiles import cut_tiles, few_tiles, varied_tiles
 from napari_unet_seg.core.annotation import Annotation
@@ -59,7 +60,7 @@ class TrainingData:
     n_objects
         Ids that are annotated.
     object_diameter_px
-        The median of the objects that are annotated completely; None without any.
+        Typical of the objects that are annotated completely; None without any.
     usual_zoom
         Of images of which the pixel sizes do not tell it; None without such.
     """
@@ -292,9 +293,9 @@ def _counts(planes: Sequence[TrainingPlane], info: ModelInfo) -> ClassCounts:
 def _diameter_px(planes: Sequence[TrainingPlane], task: Task) -> float | None:
     if task != "instances":
         return None
-    diameters = np.concatenate([plane.complete_diameters for plane in planes])
+    areas = np.concatenate([plane.complete_areas for plane in planes])
     n_objects = sum(plane.n_objects for plane in planes)
-    return float(np.median(diameters)) if diameters.size > LEAST_COMPLETE * n_objects else None
+    return typical_diameter_px(areas) if areas.size > LEAST_COMPLETE * n_objects else None
 
 
 def _notes(

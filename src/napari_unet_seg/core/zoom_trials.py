@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet_seg.core._gaps import connected_objects
+from napari_unet_seg.core._object_size import typical_diameter_px
 from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.objects import objects_from_probabilities, objects_of_class
 
@@ -45,7 +46,8 @@ class ZoomTrial:
     n_objects
         That lie wholly in the part that was looked at.
     diameter_px
-        Median of the diameters of discs of their areas, on the model's grid; 0 where there is none.
+        Median of the diameters of discs of their areas, on the model's grid, without the smallest that cover
+        a tenth of their area; 0 where there is none.
     confidence
         Mean probability of each class where it was decided for, averaged over the classes, all counting the
         same; 0 where only one class was found.
@@ -88,7 +90,7 @@ def tried(zoom: float, probabilities: NDArray[np.floating[Any]], info: ModelInfo
     return ZoomTrial(
         zoom=zoom,
         n_objects=areas.size,
-        diameter_px=float(np.median(np.sqrt(4 * areas / math.pi))) if areas.size else 0.0,
+        diameter_px=typical_diameter_px(areas),
         confidence=confidence(probabilities, info),
     )
 
