@@ -26,8 +26,8 @@ SATURATED_SHARE = 0.05
 microscopes none has more than 0.03."""
 _HOLED = "Some pixels are NaN or infinite: they became the median of their plane."
 _SATURATED = (
-    "One pixel in twenty or more has the largest grey value: the image is overexposed, and objects that "
-    "touch there cannot be told apart. Record it with less light."
+    "One pixel in twenty or more has the largest grey value: unless that is a white background, the image is "
+    "overexposed, and objects that touch there cannot be told apart. Record it with less light."
 )
 
 
