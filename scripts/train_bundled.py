@@ -207,7 +207,7 @@ RECIPES = {
         info={
             "class_names": ("membrane", "cell"),
             "pixel_size_nm": 10.0,
-            "object_diameter_px": 18.0,  # typical of what it finds: 20 in FlyEM, 16 in ISBI 2012, both of train/
+            "object_diameter_px": 18.0,  # of what it finds: 20 in FlyEM, 16 in ISBI 2012 (train)
             "licence": "CC BY 4.0",
             "credit": "HHMI Janelia FlyEM, Drosophila medulla FIB-SEM (Takemura et al. 2015)",
             "description": "Cell interiors and membranes in EM of neural tissue; FIB-SEM at 10 nm/px",
@@ -239,7 +239,7 @@ RECIPES = {
             "licence": "MIT",
             "credit": "OIST, Usiigaci: Tsai et al. 2019 (T98G glioblastoma, phase contrast)",
             "description": "Adherent cells in phase contrast; T98G glioblastoma",
-            "object_diameter_px": 21.0,  # typical of what it finds in the held-out fields; the truth's is more
+            "object_diameter_px": 21.0,  # of what it finds in the held-out fields
         },
         objects={"threshold": 0.5, "split_touching": 0.2, "min_size_px": 100, "border_w0": 10.0},
     ),
