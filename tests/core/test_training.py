@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.core.training_cases import (
     weights_of,
 )
 
+from napari_unet_seg.core import _trainer, training
 from napari_unet_seg.core._trainer import Trainer
 from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.architecture import Architecture
@@ -91,6 +93,34 @@ def test_a_stopped_and_resumed_run_ends_bitwise_like_an_uninterrupted_one(
     seen, resumed = collect(training_steps(start, annotations, settings, checkpoint=checkpoint, resume=True))
     assert sum(isinstance(step, TrainStep) for step in seen) == settings.steps - stop_after
     assert_same_weights(whole, resumed)
+
+
+def test_a_long_way_between_validations_is_saved_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, annotations = replace(QUICK, steps=6, validate_every=6), [discs(seed) for seed in range(4)]
+    start, checkpoint = new_model(TINY, seed=0), tmp_path / "run.checkpoint"
+    whole = run_to_end(training_steps(start, annotations, settings))
+    monkeypatch.setattr(training, "_LONGEST_UNSAVED_S", -1.0)
+    with closing(training_steps(start, annotations, settings, checkpoint=checkpoint)) as steps:
+        for step in steps:
+            if isinstance(step, TrainStep) and step.step == 4:
+                break  # as if the program was killed
+    assert load_checkpoint(checkpoint).progress["step"] == 3
+    resumed = run_to_end(
+        training_steps(start, annotations, settings, checkpoint=checkpoint, resume=True),
+    )
+    assert_same_weights(whole, resumed)
+
+
+def test_how_a_wide_network_lies_in_memory_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = []
+    for narrowest in (TINY.base_channels, TINY.base_channels + 1):
+        monkeypatch.setattr(_trainer, "_WIDE_CHANNELS", narrowest)
+        seen, model = collect(training_steps(new_model(TINY, seed=0), [discs()], QUICK))
+        losses.append([step.loss for step in seen if isinstance(step, TrainStep)])
+        assert predict(discs().image, model).labels.shape == discs().image.shape
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
 
 def test_averaging_keeps_the_moving_average_of_the_weights_of_all_steps() -> None:

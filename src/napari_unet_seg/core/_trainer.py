@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from napari_unet_seg.core._averaging import MovingAverage
 from napari_unet_seg.core._engine import InferenceNetwork
 from napari_unet_seg.core._memory import free, is_out_of_memory, used_bytes
 from napari_unet_seg.core.annotation import Annotation
+from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.batches import Batch, BatchSource
 from napari_unet_seg.core.checkpoint import Checkpoint
 from napari_unet_seg.core.devices import choose_device
@@ -35,7 +36,8 @@ from napari_unet_seg.core.validation import Score, falls_short, is_better
 Weights = dict[str, Tensor]
 
 _LARGEST_GRADIENT_NORM = 10.0
-_CHANNELS_LAST: dict[str, Any] = {"memory_format": torch.channels_last}  # missing in torch's stubs
+_WIDE_CHANNELS: Final = 32
+"""Networks this wide learn faster on a CPU with the channels first: the paper's in 10.5 s a step, not 19."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,8 @@ class Trainer:
         self.device = choose_device(settings.device).device
         self._source = TrainingSource(annotations, validation, model.info, settings)
         self.data = self._source.data
-        self.network = _on_device(model.copy().network, self.device)
+        self._layout = _fastest_layout(model.architecture, self.device)
+        self.network = _moved(model.copy().network, self.device, self._layout)
         self._average = MovingAverage(self.network, settings.averaging) if settings.averaging else None
         self.step = 0
         self.start = Candidate(copy_of_weights(self.network), 0)
@@ -363,9 +366,7 @@ class Trainer:
             self._rate_factor /= 2
 
     def _loss(self, batch: Batch) -> Tensor:
-        image = torch.from_numpy(batch.image).to(
-            self.device, memory_format=torch.channels_last, non_blocking=True
-        )
+        image = torch.from_numpy(batch.image).to(self.device, memory_format=self._layout, non_blocking=True)
         classes = torch.from_numpy(batch.classes).to(self.device, non_blocking=True)
         weights = torch.from_numpy(batch.weights).to(self.device, non_blocking=True)
         with (
@@ -469,6 +470,12 @@ def _optimizer(network: UNet, settings: TrainSettings) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def _on_device(network: UNet, device: torch.device) -> UNet:
-    """Move a network, its weights channels last: the faster layout for convolutions."""
-    return network.to(device).to(**_CHANNELS_LAST)
+def _fastest_layout(architecture: Architecture, device: torch.device) -> torch.memory_format:
+    """How images and kernels lie in memory while learning; the numbers are the same."""
+    is_wide_on_cpu = device.type == "cpu" and architecture.base_channels >= _WIDE_CHANNELS
+    return torch.contiguous_format if is_wide_on_cpu else torch.channels_last
+
+
+def _moved(network: UNet, device: torch.device, layout: torch.memory_format) -> UNet:
+    options: dict[str, Any] = {"memory_format": layout}  # missing in torch's stubs
+    return network.to(device).to(**options)

@@ -58,6 +58,8 @@ Steps: TypeAlias = Generator[AnyStep, Answer, None]
 
 _LONGEST_GOODBYE_S = 1.0
 """A validation that is expected to need longer than this is left undone when the person stops."""
+_LONGEST_UNSAVED_S = 600.0
+"""A training whose validations are farther apart is saved between them."""
 
 
 def fine_tune(
@@ -93,7 +95,8 @@ def training_steps(
     validation
         Held-out annotations; without any, `settings.validation_fraction` of `annotations` is held out.
     checkpoint
-        File to which everything needed to go on is written at each validation, atomically.
+        File to which everything needed to go on is written at each validation, and where those are far apart
+        every ten minutes, atomically.
     resume
         Go on from `checkpoint` when it exists. On the CPU with the same number of threads, the result is
         bitwise that of an uninterrupted run, unless there is a time limit.
@@ -143,6 +146,12 @@ class _CheckpointFile:
     def __init__(self, path: Path | None, *, resume: bool) -> None:
         self._path, self._resume = path, resume
         self._has_failed = False
+        self._saved_at = time.monotonic()
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether much would be lost if the program ended now."""
+        return time.monotonic() - self._saved_at > _LONGEST_UNSAVED_S
 
     def load_into(self, trainer: Trainer) -> None:
         """Go on from what is there, when that is wanted."""
@@ -153,6 +162,7 @@ class _CheckpointFile:
         """Write everything needed to go on; the first failure is said."""
         if self._path is None:
             return
+        self._saved_at = time.monotonic()
         try:
             save_checkpoint(self._path, trainer.checkpoint())
         except OutputError as error:
@@ -197,6 +207,8 @@ def _loop(trainer: Trainer, inbox: Inbox, file: _CheckpointFile) -> Steps:
             yield from _validate(trainer, inbox)
             if trainer.step and not inbox.is_stopped():
                 yield from file.saving(trainer, inbox)
+        elif file.is_overdue:
+            yield from file.saving(trainer, inbox)
         if inbox.is_stopped() or trainer.is_over:
             break
         yield from _answer(trainer, inbox)
