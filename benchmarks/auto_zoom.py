@@ -108,16 +108,22 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the name of a test set")
     parser.add_argument("--sizes", type=float, nargs="+", default=SIZES)
     arguments = parser.parse_args()
-    cases = [case for case in CASES if arguments.only in case.of.name]
-    rows = {case.of.name: {f"{size:g}": measured(case, size) for size in arguments.sizes} for case in cases}
-    if arguments.only or tuple(arguments.sizes) != SIZES:
-        return
+    rows: dict[str, dict[str, Any]] = {}
+    for case in CASES:
+        if arguments.only in case.of.name:
+            rows[case.of.name] = {f"{size:g}": measured(case, size) for size in arguments.sizes}
+            if not arguments.only and tuple(arguments.sizes) == SIZES:
+                record(rows)
+
+
+def record(rows: dict[str, dict[str, Any]]) -> None:
+    """Of the test sets so far."""
     lost = {
         case.of.name: round(
             rows[case.of.name]["1"]["undone"] - min(row["found"] for row in rows[case.of.name].values()), 4
         )
         for case in CASES
-        if case.has_bar
+        if case.has_bar and case.of.name in rows
     }
     write_result(
         "auto_zoom",
