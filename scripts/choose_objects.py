@@ -58,7 +58,7 @@ def held_out(stage: Stage, info: ModelInfo) -> list[Annotation]:
     annotations, settings = annotations_of(stage.train, info.pixel_size_nm), stage.settings
     grid = grid_of(annotations, info, settings.zoom)
     planes = PlaneShop(info, settings.weights, grid, reach_px=0).planes(annotations)
-    holding_out = HoldingOut(settings.validation_fraction, settings.seed)
+    holding_out = HoldingOut(settings.validation_fraction, info.history[-1]["seed"])
     holding_out.update(planes)
     return [
         annotation

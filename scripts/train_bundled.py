@@ -289,13 +289,14 @@ def untrained(recipe: Recipe, stage: Stage, seed: int) -> Model:
 
 def run(stage: Stage, start: Model, out: Path, seed: int) -> None:
     """Train one stage, saying what it does every hundredth step, and write its best model."""
+    checkpoint = out.with_suffix(".checkpoint")
     size = start.info.pixel_size_nm
     steps = training_steps(
         start,
         annotations_of(stage.train, size),
         replace(stage.settings, seed=seed),
         validation=[] if stage.validation is None else annotations_of(stage.validation, size),
-        checkpoint=out.with_suffix(".checkpoint"),
+        checkpoint=checkpoint,
         resume=True,
     )
     while True:
@@ -303,6 +304,7 @@ def run(stage: Stage, start: Model, out: Path, seed: int) -> None:
             step = next(steps)
         except StopIteration as end:
             print(end.value.save(out, overwrite=True), flush=True)
+            checkpoint.unlink(missing_ok=True)  # else another recipe would find itself done
             return
         if isinstance(step, Note):
             print(step.message, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from napari_unet_seg.core.errors import InputError, OutputError, UNetSegError
 from napari_unet_seg.core.image_files import image_stem, write_labels, write_probabilities
 from napari_unet_seg.core.model_store import find_model, is_path
 from napari_unet_seg.core.predict_settings import PredictSettings
+from napari_unet_seg.core.rescaling import checked_zoom
 from napari_unet_seg.core.synthetic import EM_VOXEL_SIZE_NM
 
 if TYPE_CHECKING:
@@ -104,6 +106,8 @@ def run_demo(
         Ctrl-C, or the window was closed before the files were written.
     """
     PredictSettings(pixel_size_nm=pixel_size_nm, zoom=zoom)  # refuses impossible numbers
+    if zoom is not None:
+        checked_zoom(zoom, zoom)
     find_model(model)
     subject = sample(pixel_size_nm) if image is None else subject_of(image, pixel_size_nm)
     _make_folder(out)
@@ -158,10 +162,12 @@ def _voxel_size(known: Mapping[str, float], pixel_size_nm: float | None) -> dict
 
 
 def _make_folder(out: Path) -> None:
+    """By trying: permission bits say nothing of read-only disks, or to the super-user."""
     try:
         out.mkdir(exist_ok=True)
+        Path(tempfile.mkdtemp(dir=out)).rmdir()
     except OSError as error:
-        raise OutputError(f"The folder '{out}' cannot be made: {error.strerror}.") from error
+        raise OutputError(f"The folder '{out}' cannot be made or written to: {error.strerror}.") from error
 
 
 def _check_viewer() -> None:

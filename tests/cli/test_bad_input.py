@@ -50,6 +50,15 @@ def test_predict_refuses_an_image_that_is_not_there(run: Run, model: Path, tmp_p
     assert ran.refuses("no.tif", "does not exist")
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate", "weight-map"])
+def test_a_name_that_cannot_be_looked_at_is_no_bug(
+    run: Run, labels: Path, tmp_path: Path, command: str
+) -> None:
+    path = tmp_path / ("n" * 300 + ".tif")
+    other = [labels] if command == "evaluate" else ["--out", tmp_path / "out.tif"]
+    assert run(command, path, *other).refuses("too long")
+
+
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from tests.cli.conftest import Run, bright_squares, make_bright_model, run_and_press_ctrl_c, squares, write
 
 from napari_unet_seg.core.models import load_model
@@ -74,6 +75,12 @@ def test_a_class_task_has_a_class_per_id(run: Run, image: Path, labels: Path, tm
     run("train", "--images", image, "--labels", labels, "--out", out, "--task", "classes", *QUICK)
     assert load_model(out).task == "classes"
     assert load_model(out).architecture.n_classes == 4
+
+
+def test_masks_of_0_and_255_are_no_256_classes(run: Run, image: Path, labels: Path, tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.tif", np.where(tifffile.imread(labels) > 0, 255, 0).astype(np.uint8))
+    arguments = ("--images", image, "--labels", mask, "--out", tmp_path / "m.safetensors")
+    assert run("train", *arguments, "--task", "classes", *QUICK).refuses("numbered 0, 1, 2", "255")
 
 
 def test_a_colour_image_gives_a_model_of_three_channels(run: Run, labels: Path, tmp_path: Path) -> None:

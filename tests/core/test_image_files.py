@@ -557,8 +557,9 @@ def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:
 
 def test_a_section_of_the_input_folder_is_never_the_output(tmp_path: Path) -> None:
     section = imwrite(tmp_path / "s1.tif", STACK[0])
-    with pytest.raises(OutputError, match="also the input"):
-        check_output(section, inputs=[tmp_path], overwrite=True)
+    for path in (section, tmp_path / "new.tif"):
+        with pytest.raises(OutputError, match="also the input"):
+            check_output(path, inputs=[tmp_path], overwrite=True)
 
 
 def test_an_unwritable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,23 @@ def test_nan_and_infinity_become_the_median_and_are_counted() -> None:
     assert np.isfinite(mapped).all()
 
 
+def test_nan_that_the_sample_of_a_large_plane_misses_becomes_the_median_too() -> None:
+    plane = np.full((1, 4100, 4100), 1500, np.float32)
+    plane[0, :, ::2] = 1400
+    plane[0, 1, 1] = np.nan
+    statistics = plane_statistics(plane)
+    assert statistics.n_not_finite == 0
+    assert statistics.fill[0] in (1400, 1450, 1500)
+    assert 0 <= apply(plane[:, :2, :2], statistics)[0, 1, 1] <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_wide_integers_keep_their_grey_values_when_inverted(dtype: type) -> None:
+    plane = np.arange(200, dtype=dtype).reshape(1, 10, 20)
+    inverted = apply(plane, plane_statistics(plane, invert=True))
+    np.testing.assert_allclose(inverted, apply(199 - plane, plane_statistics(199 - plane)), atol=1e-6)
+
+
 def test_a_channel_without_a_finite_pixel_is_refused() -> None:
     with pytest.raises(InputError, match="no finite pixel"):
         plane_statistics(np.full((1, 4, 4), np.nan, np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import time
 import weakref
@@ -572,3 +573,27 @@ def test_warming_up_measures_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     _tile_size.choose_side_px(engine(), (1024, 1024), n_planes=9)
     assert n_probes > 3
     assert len(sides) == n_probes
+
+
+@pytest.mark.parametrize("size", [[4.0, 3.0], np.array([4.0, 3.0]), (4, 3)])
+def test_a_pixel_size_may_be_any_sequence(size: Any) -> None:
+    assert PredictSettings(pixel_size_nm=size).pixel_size_yx_nm == (4.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("zoom", (2, 1)),
+        ("zoom", np.ones(2)),
+        ("zoom", "big"),
+        ("zoom", math.nan),
+        ("pixel_size_nm", "4 nm"),
+        ("pixel_size_nm", (4, 0)),
+        ("pixel_size_nm", [4, None]),
+        ("pixel_size_nm", (4,) * 4),
+        ("pixel_size_nm", ()),
+    ],
+)
+def test_zooms_and_pixel_sizes_that_mean_nothing_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=name.removesuffix("_nm").replace("_", " ")):
+        PredictSettings(**{name: value})

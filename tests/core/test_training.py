@@ -48,6 +48,7 @@ from napari_unet_seg.core.training import (
     training_steps,
 )
 from napari_unet_seg.core.training_data import prepare
+from napari_unet_seg.core.validation import Score
 from napari_unet_seg.core.weight_map import WeightSettings
 
 
@@ -121,6 +122,41 @@ def test_how_a_wide_network_lies_in_memory_does_not_matter(monkeypatch: pytest.M
         losses.append([step.loss for step in seen if isinstance(step, TrainStep)])
         assert predict(discs().image, model).labels.shape == discs().image.shape
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("shift", [-0.3, 0.15])
+@pytest.mark.parametrize(
+    ("at_100", "now", "kept_before", "kept_after"),
+    [(0.4, 0.6, 0, 200), (0.7, 0.8, 100, 200), (0.7, 0.6, 100, 100), (0.4, 0.3, 0, 0)],
+)
+def test_scores_on_other_tiles_are_never_compared(
+    shift: float, at_100: float, now: float, kept_before: int, kept_after: int
+) -> None:
+    """What is painted while training changes what is held out; all weights score higher or lower there."""
+    scores = {0: 0.5, 100: at_100}
+    trainer = Trainer(new_model(TINY), [discs()], [], QUICK, Stopwatch())
+    for trainer.step, value in scores.items():
+        trainer.take_score(Score(value, "made up", "nothing"))
+    trainer.data = replace(trainer.data, tiles_identity="others")
+    for candidate in trainer.not_comparable():
+        trainer.take_new_score(candidate, Score(scores[candidate.step] + shift, "made up", "others"))
+    assert trainer.best.step == kept_before
+    trainer.step = 200
+    step = trainer.take_score(Score(now + shift, "made up", "others"))
+    assert (step.is_best, trainer.best.step) == (kept_after == 200, kept_after)
+    assert trainer.not_comparable() == []
+    trainer.close()
+
+
+def test_the_starting_weights_win_again_where_they_are_better_on_other_tiles() -> None:
+    trainer = Trainer(new_model(TINY), [discs()], [], QUICK, Stopwatch())
+    for trainer.step, value in ((0, 0.5), (100, 0.7)):
+        trainer.take_score(Score(value, "made up", "nothing"))
+    trainer.data = replace(trainer.data, tiles_identity="others")
+    for candidate in trainer.not_comparable():
+        trainer.take_new_score(candidate, Score({0: 0.9, 100: 0.8}[candidate.step], "made up", "others"))
+    assert trainer.best.step == 0
+    trainer.close()
 
 
 def test_averaging_keeps_the_moving_average_of_the_weights_of_all_steps() -> None:
@@ -486,6 +522,40 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     other = new_model(replace(TINY, base_channels=2))
     with pytest.raises(InputError, match="another network"):
         run_to_end(training_steps(other, [discs()], QUICK, checkpoint=checkpoint, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"optimizer": "sgd"}, "optimizer adamw"), ({"averaging": 0.9}, "averaging 0"), ({"seed": 1}, "seed 0")],
+)
+def test_a_checkpoint_made_in_another_way_is_refused(
+    tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    checkpoint, settings = tmp_path / "run.checkpoint", replace(QUICK, averaging=0.0)
+    collect(training_steps(new_model(TINY), [discs()], settings, checkpoint=checkpoint), stop_after=1)
+    changed = replace(settings, **changes)
+    steps = training_steps(new_model(TINY), [discs()], changed, checkpoint=checkpoint, resume=True)
+    with pytest.raises(InputError, match=named):
+        run_to_end(steps)
+
+
+def test_a_pixel_size_in_a_wrong_unit_is_said_before_anything_is_made() -> None:
+    annotation = discs()
+    wrong = Annotation.dense(annotation.image, annotation.labels, pixel_size_nm=4e6)
+    with pytest.raises(InputError, match="its unit"):
+        fine_tune(new_model(TINY, pixel_size_nm=4), [wrong], QUICK)
+
+
+def test_a_boolean_image_is_learned_from() -> None:
+    annotation = discs()
+    is_bright = Annotation.dense(annotation.image > 100, annotation.labels)
+    assert fine_tune(new_model(TINY), [is_bright], QUICK).history[-1]["steps"] == QUICK.steps
+
+
+def test_a_path_is_a_model_too(tmp_path: Path) -> None:
+    path = Path(new_model(TINY).save(tmp_path / "tiny.safetensors"))
+    assert predict(discs().image, path).labels.shape == discs().image.shape
+    assert fine_tune(path, [discs()], QUICK).history[-1]["steps"] == QUICK.steps
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

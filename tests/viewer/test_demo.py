@@ -170,6 +170,8 @@ def test_labels_and_impossible_numbers_are_refused_before_a_window_opens(tmp_pat
         run_demo(labels, model=MODEL, out=tmp_path / "out")
     with pytest.raises(InputError, match="zoom is -1"):
         run_demo(None, model=MODEL, zoom=-1, out=tmp_path / "out")
+    with pytest.raises(InputError, match="zoom would be 1000"):
+        run_demo(None, model=MODEL, zoom=1000, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

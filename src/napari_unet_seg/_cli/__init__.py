@@ -5,6 +5,7 @@ Nothing here imports torch or napari before a command needs it, so that `--help`
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -25,6 +26,9 @@ from napari_unet_seg.core.errors import InputError, UNetSegError
 
 NAME: Final = "napari-unet-seg"
 DEBUG_VARIABLE: Final = "NAPARI_UNET_SEG_DEBUG"
+
+_UNREACHABLE: Final = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP}
+"""What the system says of names that cannot even be looked at, which is done before anything is started."""
 
 # By version, Typer brings its own click or uses the installed one: its BadParameter descends from either's.
 _ClickException: Final[type[Exception]] = next(
@@ -91,10 +95,17 @@ def exit_code(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the edge: even for our own mistakes a person gets a sentence and a code
-        if os.environ.get(DEBUG_VARIABLE):
-            traceback.print_exc()
-        say(_sentence_about_a_bug(error))
-        return EXIT_FAILED
+        return _code_of_unexpected(error)
+
+
+def _code_of_unexpected(error: Exception) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        say(f"'{error.filename}' cannot be used ({error.strerror}): check its name and who may read it.")
+        return EXIT_NOT_STARTED if error.errno in _UNREACHABLE else EXIT_FAILED
+    say(_sentence_about_a_bug(error))
+    return EXIT_FAILED
 
 
 def _run(arguments: list[str]) -> int:

@@ -212,9 +212,7 @@ def _new_model(
 
     first = annotations[0]
     channels = first.image.shape[first.axes.index("C")] if "C" in first.axes else 1
-    n_classes = 2
-    if task is TaskChoice.classes:
-        n_classes = max(2, 1 + max(int(annotation.labels.max()) for annotation in annotations))
+    n_classes = 2 if task is not TaskChoice.classes else _n_classes(annotations)
     if preset is Preset.paper:
         architecture = Architecture(in_channels=channels, out_channels=n_classes, base_channels=width or 64)
     else:
@@ -227,6 +225,21 @@ def _new_model(
             dropout=0.0,
         )
     return new_model(architecture, seed=seed, task=task.value, pixel_size_nm=pixel_size_nm)
+
+
+def _n_classes(annotations: list[Annotation]) -> int:
+    """How many classes the labels have, the background included; some may not occur."""
+    import numpy as np
+
+    occurring: set[int] = set().union(*(np.unique(each.labels).tolist() for each in annotations)) - {0}
+    largest = max(occurring, default=1)
+    if largest > 2 * max(1, len(occurring)):
+        few = ", ".join(str(each) for each in sorted(occurring)[:3])
+        raise InputError(
+            f"Classes are numbered 0, 1, 2 …, but the labels hold {few}{', …' * (len(occurring) > 3)}: "
+            "number them anew, or leave --task out if these are objects."
+        )
+    return 1 + largest
 
 
 def _train(

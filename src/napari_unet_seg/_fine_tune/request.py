@@ -175,7 +175,7 @@ def training_request(
     """
     if not labels_layers:
         raise InputError("Choose a layer to learn from: paint one in the Annotate dock first.")
-    if isinstance(model, str):
+    if not isinstance(model, Model | ModelInfo):
         model = read_info(*find_model(model))
     info = model.info if isinstance(model, Model) else model
     start = model if isinstance(model, Model) else str(model.path)

@@ -49,7 +49,9 @@ def check_output(
         )
     for given in inputs:
         if _is_same_or_inside(path, Path(given)):
-            raise OutputError(f"The output '{path}' is also the input: choose another name.")
+            raise OutputError(
+                f"The output '{path}' is also the input, or among its sections: choose another place."
+            )
     if path.is_dir():
         raise OutputError(f"The output '{path}' is a folder: name a file.")
     if path.exists() and not overwrite:
@@ -60,9 +62,11 @@ def check_output(
 
 
 def _is_same_or_inside(path: Path, given: Path) -> bool:
-    if not path.exists() or not given.exists():
-        return path.resolve() == given.resolve()
-    return path.samefile(given) or (given.is_dir() and path.parent.samefile(given))
+    if given.is_dir() and path.parent.resolve() == given.resolve():
+        return True
+    if path.exists() and given.exists():
+        return path.samefile(given)
+    return path.resolve() == given.resolve()
 
 
 @contextmanager

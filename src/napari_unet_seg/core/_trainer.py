@@ -99,7 +99,7 @@ class Trainer:
         self._optimizer = _optimizer(self.network, settings)
         self._rate_factor = 1.0
         self._stopwatch = stopwatch
-        self._first_step = 0
+        self._first_step, self._seconds_before = 0, 0.0
         self._batches = self._new_batches()
 
     @property
@@ -201,11 +201,13 @@ class Trainer:
 
     def take_new_score(self, candidate: Candidate, score: Score) -> None:
         """Replace the score of other weights; the starting ones win again where that makes them better."""
-        scored = replace(candidate, score=score, tiles=self.data.tiles_identity)
-        if candidate is self.best:
-            self.best = scored
+        rescored = replace(candidate, score=score, tiles=self.data.tiles_identity)
+        if candidate is self.best or (candidate is self.start and self.best.step == 0):
+            self.best = rescored
         if candidate is self.start:
-            self.start = scored
+            self.start = rescored
+        if self.best.tiles != self.start.tiles:
+            return  # not comparable before the best is scored too
         if self.best.score and self.start.score and not is_better(self.best.score, self.start.score):
             self.best = self.start
         self._highest = self.best.score
@@ -277,6 +279,8 @@ class Trainer:
                 "start": _plain(self.start),
                 "seconds": self._stopwatch.seconds,
                 "seed": self.settings.seed,
+                "optimizer": self.settings.optimizer,
+                "averaging": self.settings.averaging,
             },
         )
 
@@ -286,20 +290,22 @@ class Trainer:
         Raises
         ------
         InputError
-            The checkpoint belongs to another network or another optimiser, or was made with another seed.
+            The checkpoint belongs to another network, or was made with another seed, optimiser or averaging.
         """
         progress = checkpoint.progress
-        if progress["seed"] != self.settings.seed:
-            raise InputError(f"The checkpoint was made with seed {progress['seed']}: give the same seed.")
+        for name in ("seed", "optimizer", "averaging"):
+            if progress[name] != getattr(self.settings, name):
+                raise InputError(
+                    f"The checkpoint was made with {name} {progress[name]}: give the same, or start without "
+                    "resuming."
+                )
         try:
             self.network.load_state_dict(checkpoint.weights)
             if self._average is not None:
                 self._average.network.load_state_dict(checkpoint.averaged_weights)
             self._optimizer.load_state_dict(checkpoint.optimizer)
         except (RuntimeError, ValueError) as error:
-            raise InputError(
-                "The checkpoint belongs to another network, optimiser or averaging: start without resuming."
-            ) from error
+            raise InputError("The checkpoint belongs to another network: start without resuming.") from error
         self.step = self._first_step = progress["step"]
         self.best = _candidate(checkpoint.best_weights, progress["best"])
         self.start = _candidate(self.start.weights, progress["start"])
@@ -308,7 +314,8 @@ class Trainer:
         self.validations_since_highest = progress["validations_since_highest"]
         self.validated_at = progress["validated_at"]
         self.validation_s = progress["validation_s"]
-        self._stopwatch.add(progress["seconds"])
+        self._seconds_before = progress["seconds"]
+        self._stopwatch.add(self._seconds_before)
 
     def _restart_batches(self) -> None:
         self._batches.close()
@@ -349,7 +356,7 @@ class Trainer:
     def _seconds_left(self) -> float:
         """At the pace of this run, or until the time limit."""
         spent = self._stopwatch.seconds
-        per_step = spent / max(1, self.step - self._first_step)
+        per_step = (spent - self._seconds_before) / max(1, self.step - self._first_step)
         by_steps = per_step * (self.settings.steps - self.step)
         limit_s = math.inf if self.settings.time_limit_s is None else self.settings.time_limit_s
         return max(0.0, min(by_steps, limit_s - spent))

@@ -19,7 +19,7 @@ from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.model_store import ModelInfo, Task
 from napari_unet_seg.core.normalisation import NoFinitePixelError, apply, plane_statistics
-from napari_unet_seg.core.rescaling import Floats, zoomed_length, zoomed_region
+from napari_unet_seg.core.rescaling import Floats, checked_zoom, zoomed_length, zoomed_region
 from napari_unet_seg.core.tiling import Span
 from napari_unet_seg.core.weight_map import WeightParts, WeightSettings, carve_gaps, weight_parts
 
@@ -98,11 +98,17 @@ class Grid:
     is_usual: bool = False
 
     def zoom_of(self, annotation: Annotation) -> Zoom:
-        """Its pixels per pixel of an image, along Y and X."""
+        """Its pixels per pixel of an image, along Y and X.
+
+        Raises
+        ------
+        InputError
+            The pixel sizes are so far apart that a unit must be wrong.
+        """
         sizes = _in_plane_nm(annotation)
         if sizes is None or self.pixel_size_nm is None:
             return self.usual_zoom, self.usual_zoom
-        return sizes[0] / self.pixel_size_nm, sizes[1] / self.pixel_size_nm
+        return checked_zoom(sizes[0] / self.pixel_size_nm, sizes[1] / self.pixel_size_nm)
 
 
 class PlaneShop:
@@ -274,6 +280,8 @@ def _channels_and_planes(annotation: Annotation, info: ModelInfo) -> NDArray[np.
             f"The training image has {channels} channel(s), but model '{info.name}' takes "
             f"{info.architecture.in_channels}: choose a channel, or convert it to grey."
         )
+    if image.dtype.kind == "b":
+        image = image.astype(np.uint8)
     image = np.moveaxis(image, axes.index("C"), 0) if "C" in axes else image[np.newaxis]
     return image.reshape(channels, -1, *image.shape[-2:])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_unet_seg.core._label_checks import by, check_labels, check_mask
 from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.rescaling import known_pixel_size
 
 DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX"}
 
@@ -51,7 +51,7 @@ class Annotation:
         object.__setattr__(self, "axes", self.axes or _guessed_axes(self.image.shape, self.labels.shape))
         _check_axes(self.axes, self.image.shape, self.labels.shape)
         _check_annotated(self.annotated, self.labels.shape)
-        _check_pixel_size(self.pixel_size_nm)
+        object.__setattr__(self, "pixel_size_nm", known_pixel_size(self.pixel_size_nm))
 
     @classmethod
     def dense(
@@ -166,12 +166,6 @@ def _check_annotated(annotated: NDArray[np.bool_] | None, labels: tuple[int, ...
     check_mask(annotated, labels)
     if not annotated.any():
         raise InputError("Nothing is annotated: paint background and objects, or mark a region or plane.")
-
-
-def _check_pixel_size(pixel_size_nm: float | tuple[float, ...] | None) -> None:
-    sizes = pixel_size_nm if isinstance(pixel_size_nm, tuple) else (pixel_size_nm,)
-    if not all(size is None or (math.isfinite(size) and size > 0) for size in sizes):
-        raise InputError(f"The pixel size is {pixel_size_nm} nm: give a positive number, or leave it out.")
 
 
 def _shape_sentence(image: tuple[int, ...], labels: tuple[int, ...]) -> str:

@@ -19,7 +19,7 @@ from napari_unet_seg.core._memory import empty_cache
 from napari_unet_seg.core._plane_grid import GridGeometry, PlaneGrid
 from napari_unet_seg.core._tile_runner import TileOutput, TileRunner
 from napari_unet_seg.core.architecture import grid_px
-from napari_unet_seg.core.models import Model, load_model
+from napari_unet_seg.core.models import Model, ModelLike, as_model
 from napari_unet_seg.core.normalisation import (
     ArrayLike,
     NoFinitePixelError,
@@ -52,7 +52,7 @@ Box: TypeAlias = tuple[slice, slice]
 ZoomSteps: TypeAlias = Generator[ZoomTrial, Stop | None, FoundZoom | None]
 
 
-def find_zoom(image: ArrayLike, model: Model | str, settings: PredictSettings | None = None) -> FoundZoom:
+def find_zoom(image: ArrayLike, model: ModelLike, settings: PredictSettings | None = None) -> FoundZoom:
     """Find the zoom at which a model sees an image at the size of what it learned from.
 
     It depends on the grey values and the model only, not on tile size, device or number of threads, but for
@@ -71,7 +71,7 @@ def find_zoom(image: ArrayLike, model: Model | str, settings: PredictSettings | 
     OutOfMemoryError
         Not even the smallest tile fits the memory.
     """
-    loaded = load_model(model) if isinstance(model, str) else model
+    loaded = as_model(model)
     found = run_to_end(search_steps(image, loaded, settings or PredictSettings()))
     if found is None:
         raise AssertionError("only who sends STOP gets nothing")

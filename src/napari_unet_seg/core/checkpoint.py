@@ -15,7 +15,7 @@ from napari_unet_seg.core.atomic import write_atomically
 from napari_unet_seg.core.errors import ModelFileError
 
 _HEADER_ENTRY = "napari_unet_seg_checkpoint"
-_FORMAT = 4
+_FORMAT = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Checkpoint:
     optimizer
         `state_dict` of the optimiser.
     progress
-        Plain values: step, seed, best score, plateau counters.
+        Plain values: step, seed, optimiser, best score, plateau counters.
     """
 
     weights: dict[str, Tensor]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -34,7 +34,7 @@ from napari_unet_seg.core.network import UNet
 from napari_unet_seg.core.normalisation import Normalisation
 from napari_unet_seg.core.objects import ObjectSettings
 
-__all__ = ["Model", "ModelInfo", "list_models", "load_model", "new_model"]
+__all__ = ["Model", "ModelInfo", "ModelLike", "as_model", "list_models", "load_model", "new_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +128,10 @@ class Model:
         return path
 
 
+ModelLike: TypeAlias = Model | str | os.PathLike[str]
+"""A model, or the name or path of one."""
+
+
 def new_model(
     architecture: Architecture | None = None,
     *,
@@ -176,6 +180,11 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
         raise ModelFileError(f"The weights in model file '{path}' are damaged: get the file again.")
     network.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in tensors.items()})
     return Model(info, network.eval())
+
+
+def as_model(model: ModelLike) -> Model:
+    """The model itself, or the one of this name or path (`load_model`)."""
+    return model if isinstance(model, Model) else load_model(model)
 
 
 def _built(architecture: Architecture, generator: torch.Generator | None = None) -> UNet:

@@ -142,7 +142,8 @@ def plane_statistics(
     sample = _sample(plane)
     channels = [_finite(channel, index) for index, channel in enumerate(sample)]
     n_not_finite = sample.size - sum(channel.size for channel in channels)
-    fills = tuple(float(np.median(channel)) if n_not_finite else 0.0 for channel in channels)
+    may_be_missing = n_not_finite > 0 or (sample is not plane and sample.dtype.kind == "f")
+    fills = tuple(float(np.median(channel)) if may_be_missing else 0.0 for channel in channels)
     saturated = max(_saturated_share(channel) for channel in channels)
     mirrors = tuple(_mirror(channel) for channel in channels) if invert else (0.0,) * len(channels)
     if invert:
@@ -213,7 +214,7 @@ def _saturated_share(channel: npt.NDArray[Any]) -> float:
 
 def _mirror(channel: npt.NDArray[Any]) -> float:
     """The value m for which m - x is the inverted contrast of x."""
-    if channel.dtype.kind in "ui":
+    if channel.dtype.kind in "ui" and channel.dtype.itemsize <= 4:  # float64 rounds longer ones
         return float(np.iinfo(channel.dtype).max)
     return float(channel.min()) + float(channel.max())
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from scipy import ndimage as ndi
+from skimage.measure import label
 
 from napari_unet_seg.core._plain_values import PlainValues
 from napari_unet_seg.core.errors import InputError
@@ -226,6 +227,7 @@ def _objects_of_plane(
         if settings.fill_holes:
             # What looked like a hole may be the space between objects that were one before the cut.
             labels[(gaps > 0) & ~_is_hole(gaps, labels)] = 0
+        labels = _in_one_piece_each(labels, smallest_px)
     if settings.border_w0:
         labels = _closed_up(labels, foreground, settings, settings.border_w0)
     return labels
@@ -341,6 +343,44 @@ def _beside(dy: int, dx: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]
     """Slices of all pixels that have a neighbour at (dy ≥ 0, dx), and of these neighbours."""
     here = (slice(0, -dy or None), slice(max(-dx, 0), -dx if dx > 0 else None))
     return here, (slice(dy, None), slice(max(dx, 0), dx if dx < 0 else None))
+
+
+def _in_one_piece_each(labels: NDArray[np.int32], smallest_px: float) -> NDArray[np.int32]:
+    """Objects that are 4-connected and large enough, numbered 1, 2, 3…
+
+    Ways up to a summit lead over corners too, and a gap that is open again may part what the cut did not.
+    What lies apart is an object of its own if large enough, else part of the object that it touches most.
+    """
+    pieces = np.asarray(label(labels, background=0, connectivity=1), np.int32)
+    sizes = np.bincount(pieces.ravel())
+    is_settled = sizes >= max(smallest_px, 1)
+    is_settled[0] = False
+    if is_settled[1:].all():
+        return pieces
+    crumb, beside = _contacts(pieces, ~is_settled)
+    object_of = np.where(is_settled, np.arange(len(sizes)), 0)
+    while (is_next := is_settled[beside] & ~is_settled[crumb]).any():
+        first = np.unique(crumb[is_next], return_index=True)[1]
+        settling, host = crumb[is_next][first], beside[is_next][first]
+        object_of[settling] = object_of[host]
+        is_settled[settling] = True
+    objects = object_of[pieces].astype(np.int32)
+    left = _without_specks(_components((pieces > 0) & (objects == 0)), smallest_px)
+    return _without_specks(np.where(left > 0, left + np.int32(len(sizes)), objects), 1)
+
+
+def _contacts(
+    pieces: NDArray[np.int32], is_of: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pairs of some pieces and what lies beside each, those with the most contact first."""
+    padded = np.pad(pieces, 1)
+    y, x = np.nonzero(is_of[pieces] & (pieces > 0))
+    around = np.stack([padded[y, x + 1], padded[y + 2, x + 1], padded[y + 1, x], padded[y + 1, x + 2]])
+    here = np.broadcast_to(pieces[y, x], around.shape)
+    is_contact = (around > 0) & (around != here)
+    pairs, counts = np.unique(np.stack([here[is_contact], around[is_contact]]), axis=1, return_counts=True)
+    most_first = np.argsort(-counts, kind="stable")
+    return pairs[0][most_first], pairs[1][most_first]
 
 
 def _closed_up(

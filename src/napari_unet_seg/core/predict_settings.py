@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
 from napari_unet_seg.core._axes import Layout, understand
 from napari_unet_seg.core.devices import DeviceChoice, choose_device
@@ -13,7 +14,7 @@ from napari_unet_seg.core.model_store import ModelInfo
 from napari_unet_seg.core.models import Model
 from napari_unet_seg.core.normalisation import ArrayLike
 from napari_unet_seg.core.objects import ObjectSettings
-from napari_unet_seg.core.rescaling import ZoomChoice, choose_zoom
+from napari_unet_seg.core.rescaling import ZoomChoice, choose_zoom, known_pixel_size
 from napari_unet_seg.core.zoom_trials import FoundZoom
 
 
@@ -60,20 +61,17 @@ class PredictSettings:
     def __post_init__(self) -> None:
         if self.tile_px is not None and self.tile_px < 1:
             raise InputError(f"The tile's side is {self.tile_px} px: choose 1 or more.")
-        if isinstance(self.zoom, str):
-            is_possible = self.zoom == "auto"
+        zoom: Any = self.zoom
+        if isinstance(zoom, Real):
+            is_possible = 0 < float(zoom) < math.inf
         else:
-            is_possible = self.zoom is None or (math.isfinite(self.zoom) and self.zoom > 0)
+            is_possible = zoom is None or (isinstance(zoom, str) and zoom == "auto")
         if not is_possible:
-            raise InputError(
-                f"The zoom is {self.zoom}: choose a positive number, 2 enlarges twofold, or 'auto'."
-            )
-        sizes = self.pixel_size_nm if isinstance(self.pixel_size_nm, tuple) else (self.pixel_size_nm,)
-        are_positive = all(size is None or (math.isfinite(size) and size > 0) for size in sizes)
-        if not 1 <= len(sizes) <= 3 or not are_positive:
-            raise InputError(
-                f"The pixel size is {self.pixel_size_nm} nm: give a positive number, or (Y, X), or (Z, Y, X)."
-            )
+            raise InputError(f"The zoom is {zoom}: choose a positive number, 2 enlarges twofold, or 'auto'.")
+        sizes = known_pixel_size(self.pixel_size_nm)
+        if isinstance(sizes, tuple) and len(sizes) > 3:
+            raise InputError(f"The pixel size has {len(sizes)} numbers: give one, or (Y, X), or (Z, Y, X).")
+        object.__setattr__(self, "pixel_size_nm", sizes)
 
     @property
     def pixel_size_yx_nm(self) -> tuple[float, float] | None:

@@ -25,7 +25,7 @@ from napari_unet_seg.core._whole_image import whole_image_probabilities
 from napari_unet_seg.core.auto_zoom import FoundZoom, ZoomTrial, with_zoom, zoom_steps
 from napari_unet_seg.core.devices import choose_device
 from napari_unet_seg.core.errors import InputError, OutOfMemoryError
-from napari_unet_seg.core.models import Model, load_model
+from napari_unet_seg.core.models import Model, ModelLike, as_model
 from napari_unet_seg.core.normalisation import (
     LARGEST_WHOLE_PLANE_PX,
     ArrayLike,
@@ -168,7 +168,7 @@ class Prediction:
     object_settings: ObjectSettings = field(default_factory=ObjectSettings)
 
 
-def predict(image: ArrayLike, model: Model | str, settings: PredictSettings | None = None) -> Prediction:
+def predict(image: ArrayLike, model: ModelLike, settings: PredictSettings | None = None) -> Prediction:
     """Segment an image.
 
     Parameters
@@ -193,7 +193,7 @@ def predict(image: ArrayLike, model: Model | str, settings: PredictSettings | No
 
 def prediction_steps(
     image: ArrayLike,
-    model: Model | str,
+    model: ModelLike,
     settings: PredictSettings | None = None,
     *,
     keep_probabilities: bool = True,
@@ -228,9 +228,7 @@ def prediction_steps(
         As of `predict`, at the first step.
     """
     started = time.perf_counter()
-    request = resolve(
-        image, load_model(model) if isinstance(model, str) else model, settings or PredictSettings()
-    )
+    request = resolve(image, as_model(model), settings or PredictSettings())
     region = region or _WHOLE
     _spans(region, request.layout.plane_shape)  # refuses one without pixels
     engine = InferenceNetwork(request.model.network, request.device.device)

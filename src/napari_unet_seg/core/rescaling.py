@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -226,14 +227,14 @@ def choose_zoom(
         A number is not positive, or the zoom is so extreme that a unit must be wrong.
     """
     if zoom is not None:
-        return ZoomChoice(_checked(zoom, zoom))
+        return ZoomChoice(checked_zoom(zoom, zoom))
     if pixel_size_nm is not None and model_pixel_size_nm is not None:
         return ZoomChoice(
-            _checked(pixel_size_nm[0] / model_pixel_size_nm, pixel_size_nm[1] / model_pixel_size_nm)
+            checked_zoom(pixel_size_nm[0] / model_pixel_size_nm, pixel_size_nm[1] / model_pixel_size_nm)
         )
     if learned_zoom is not None:
         learned = "the one at which the model learned from images without a usable pixel size"
-        return ZoomChoice(_checked(learned_zoom, learned_zoom), f"Zoom {learned_zoom:g}: {learned}.")
+        return ZoomChoice(checked_zoom(learned_zoom, learned_zoom), f"Zoom {learned_zoom:g}: {learned}.")
     if model_pixel_size_nm is not None:
         why, knows = "the image's pixel size is unknown", f"the model knows {model_pixel_size_nm:g} nm"
         return ZoomChoice((1.0, 1.0), f"Zoom 1: {why}; {knows}.", why)
@@ -244,7 +245,36 @@ def choose_zoom(
     return ZoomChoice((1.0, 1.0), f"Zoom 1: {why}; {objects}.", why)
 
 
-def _checked(y: float, x: float) -> tuple[float, float]:
+def known_pixel_size(pixel_size_nm: Any) -> float | tuple[float, ...] | None:
+    """A pixel size that somebody gave: None, one number for Y and X, or one per axis.
+
+    Raises
+    ------
+    InputError
+        Not a number, or not a positive one.
+    """
+    try:
+        sizes = None if pixel_size_nm is None else np.asarray(pixel_size_nm, np.float64)
+    except (TypeError, ValueError):
+        sizes = np.array(np.nan)
+    if sizes is None:
+        return None
+    if sizes.ndim > 1 or not sizes.size or not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise InputError(
+            f"The pixel size is {pixel_size_nm} nm: give a positive number, or (Y, X), or (Z, Y, X), "
+            "or leave it out."
+        )
+    return tuple(sizes.tolist()) if sizes.ndim else float(sizes)
+
+
+def checked_zoom(y: float, x: float) -> tuple[float, float]:
+    """The zoom along (Y, X).
+
+    Raises
+    ------
+    InputError
+        It is so extreme that a unit must be wrong.
+    """
     if not all(1 / LARGEST_ZOOM <= factor <= LARGEST_ZOOM for factor in (y, x)):
         raise InputError(
             f"The zoom would be {y:g} × {x:g} (Y × X): check the pixel size and its unit (nm), "

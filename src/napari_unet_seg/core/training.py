@@ -19,7 +19,7 @@ from napari_unet_seg.core.annotation import Annotation
 from napari_unet_seg.core.checkpoint import load_checkpoint, save_checkpoint
 from napari_unet_seg.core.devices import choose_device, is_lost
 from napari_unet_seg.core.errors import DeviceLostError, InputError, OutputError, UNetSegError
-from napari_unet_seg.core.models import Model, load_model
+from napari_unet_seg.core.models import Model, ModelLike, as_model
 from napari_unet_seg.core.prediction import TileDone, prediction_steps
 from napari_unet_seg.core.steps import Note, Stopwatch, run_to_end, timed
 from napari_unet_seg.core.train_settings import TrainSettings, learning_rate
@@ -63,7 +63,7 @@ _LONGEST_UNSAVED_S = 600.0
 
 
 def fine_tune(
-    model: Model | str,
+    model: ModelLike,
     annotations: Annotation | Sequence[Annotation],
     settings: TrainSettings | None = None,
     *,
@@ -74,7 +74,7 @@ def fine_tune(
 
 
 def training_steps(
-    model: Model | str,
+    model: ModelLike,
     annotations: Annotation | Sequence[Annotation],
     settings: TrainSettings | None = None,
     *,
@@ -122,7 +122,7 @@ def training_steps(
     settings, stopwatch = settings or TrainSettings(), Stopwatch()
     device = choose_device(settings.device).device
     steps = _all_steps(
-        load_model(model) if isinstance(model, str) else model,
+        as_model(model),
         _as_sequence(annotations),
         _as_sequence(validation),
         settings,

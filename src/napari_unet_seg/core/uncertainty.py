@@ -17,7 +17,7 @@ from napari_unet_seg.core._axes import Layout, PlaneView
 from napari_unet_seg.core._label_checks import by, check_mask
 from napari_unet_seg.core.auto_zoom import ZoomTrial, known_zoom_steps
 from napari_unet_seg.core.errors import InputError
-from napari_unet_seg.core.models import Model, load_model
+from napari_unet_seg.core.models import Model, ModelLike, as_model
 from napari_unet_seg.core.normalisation import ArrayLike, NoFinitePixelError
 from napari_unet_seg.core.objects import ObjectSettings
 from napari_unet_seg.core.predict_settings import PredictSettings, settle
@@ -136,7 +136,7 @@ def least_certain(probabilities: Probabilities, annotated: Mask, window_px: int)
 
 def where_next_steps(
     image: ArrayLike,
-    model: Model | str,
+    model: ModelLike,
     settings: PredictSettings,
     annotated_of: Callable[[PlaneIndex], Mask],
     window_px: int,
@@ -182,7 +182,7 @@ def where_next_steps(
     InputError, OutOfMemoryError
         As of `predict`, at the first step; or there is no such plane.
     """
-    model = load_model(model) if isinstance(model, str) else model
+    model = as_model(model)
     layout, _, _ = settle(image, model.info, settings)
     known = yield from known_zoom_steps(image, model, settings)
     if known is None:
