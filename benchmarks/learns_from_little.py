@@ -12,7 +12,7 @@ time, and its probabilities become objects by the same function. All are scored 
 tuned on. docs/learning-from-little.md says more.
 
 Finished cells of the table are kept in .scratch/learns_from_little, so that an interrupted run goes on, as
-long as neither recipe has changed; `--fresh` forgets them.
+long as neither recipe nor the bundled weights have changed; `--fresh` forgets them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from hashlib import sha256
 from itertools import product
 from typing import Any
 
@@ -36,6 +37,7 @@ from _common import REPOSITORY, data_dir, write_result
 from _forest import Forest, ForestSettings
 from _small_annotations import Coding, annotate, diameter_px
 from napari_unet_seg.core.metrics import evaluate
+from napari_unet_seg.core.model_store import find_model
 from napari_unet_seg.core.models import Model, load_model
 from napari_unet_seg.core.objects import ObjectSettings, objects_from_probabilities
 from napari_unet_seg.core.prediction import PredictSettings, predict
@@ -87,7 +89,7 @@ CELLS = DataSet(
     metric="F1 at IoU 0.5",
     pixel_size_nm=None,
     tuning_sections=(1, 22, 30),
-    network_objects=ObjectSettings(threshold=0.3, split_touching=0.35),  # as the bundled model's
+    network_objects=ObjectSettings(threshold=0.3, split_touching=0.35),
     forest=ForestSettings(smoothing_px=4),
     forest_objects=ObjectSettings(threshold=0.5, split_touching=0.3),
     measured_quantile=0.25,
@@ -202,7 +204,8 @@ def finished(cell: Cell, *, is_tuning: bool, is_fresh: bool) -> Outcome:
     folder = FINISHED / ("tuning" if is_tuning else "test")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{cell.name}.json"
-    recipes = json.loads(json.dumps([asdict(recipe(cell.seed)), asdict(cell.data)]))
+    weights = sha256(find_model(cell.data.model)[0].read_bytes()).hexdigest()
+    recipes = json.loads(json.dumps([asdict(recipe(cell.seed)), asdict(cell.data), weights]))
     if path.exists() and not is_fresh:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["recipes"] == recipes:
