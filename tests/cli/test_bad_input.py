@@ -52,11 +52,14 @@ def test_predict_refuses_an_image_that_is_not_there(run: Run, model: Path, tmp_p
 
 @pytest.mark.parametrize("command", ["predict", "evaluate", "weight-map"])
 def test_a_name_that_cannot_be_looked_at_is_no_bug(
-    run: Run, labels: Path, tmp_path: Path, command: str
+    run: Run, labels: Path, model: Path, tmp_path: Path, command: str
 ) -> None:
-    path = tmp_path / ("n" * 300 + ".tif")
-    other = [labels] if command == "evaluate" else ["--out", tmp_path / "out.tif"]
-    assert run(command, path, *other).refuses("too long")
+    others = {
+        "predict": ["--model", model, "--out", tmp_path / "out.tif"],
+        "evaluate": [labels],
+        "weight-map": ["--out", tmp_path / "out.tif"],
+    }
+    assert run(command, tmp_path / ("n" * 300 + ".tif"), *others[command]).refuses("too long")
 
 
 @pytest.mark.parametrize(

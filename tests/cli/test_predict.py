@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tifffile
 from PIL import Image
 from tests.cli.conftest import Run, bright_squares, make_bright_model, squares, write
 
+from napari_unet_seg._cli import _predict_run
 from napari_unet_seg.core.image_files import look_at, open_image, read_provenance
 
 
@@ -294,6 +296,22 @@ def test_one_bad_image_does_not_stop_the_batch(run: Run, model: Path, tmp_path: 
     assert len(ran.json["outputs"]) == 2
     assert [entry["input"] for entry in ran.json["failed"]] == [str(folder / "bad.tif")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif"]
+
+
+def test_one_image_that_does_not_fit_the_memory_does_not_stop_the_batch(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opening(path: Path, **options: Any) -> Any:
+        if path.name == "a.ome.tif":
+            raise MemoryError
+        return open_image(path, **options)
+
+    monkeypatch.setattr(_predict_run, "open_image", opening)
+    folder = _folder_of_two(tmp_path)
+    ran = run("predict", folder, "--each", "--model", model, "--out", tmp_path / "out")
+    assert ran.code == 1
+    assert ran.says("1 of 2 images failed", "a.ome.tif' does not fit the memory")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.tif"]
 
 
 def test_a_batch_without_one_usable_image_is_refused_and_leaves_no_folder(

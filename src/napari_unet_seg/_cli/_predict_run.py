@@ -203,6 +203,10 @@ def _naming(image: Path) -> Iterator[None]:
         said = with_option(error)
         kind = InputError if isinstance(error, InputError) else UNetSegError
         raise kind(said if image.name in said else f"'{image}': {said}") from error
+    except MemoryError as error:
+        raise UNetSegError(
+            f"'{image}' does not fit the memory: close other programs, or work on a smaller part of it."
+        ) from error
 
 
 def _scratch(temporary: Mapping[Path, Path], job: Job, started: PredictionStarted) -> PlaneFile | None:
