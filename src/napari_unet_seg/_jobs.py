@@ -310,14 +310,41 @@ def _behind_the_window() -> Iterator[None]:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
         yield
         return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before - 1))
+    _LEAVING_A_CORE.begin()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _LEAVING_A_CORE.end()
+
+
+class _LeavingACore:
+    """PyTorch has one thread less while jobs run, however they overlap."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_jobs = self._usual = 0
+
+    def begin(self) -> None:
+        """The first one takes it."""
+        import torch
+
+        with self._lock:
+            if self._n_jobs == 0:
+                self._usual = torch.get_num_threads()
+            self._n_jobs += 1
+            torch.set_num_threads(max(1, self._usual - 1))
+
+    def end(self) -> None:
+        """The last one gives it back."""
+        import torch
+
+        with self._lock:
+            self._n_jobs -= 1
+            if self._n_jobs == 0:
+                torch.set_num_threads(self._usual)
+
+
+_LEAVING_A_CORE = _LeavingACore()
 
 
 @atexit.register

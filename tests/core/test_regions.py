@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from napari_unet_seg.core.errors import InputError, OutputError
-from napari_unet_seg.core.regions import RegionTable, region_table, write_csv
+from napari_unet_seg.core.regions import RegionTable, region_table, region_table_steps, write_csv
+from napari_unet_seg.core.steps import STOP
 
 Labels = NDArray[np.int32]
 
@@ -201,3 +202,12 @@ def test_labels_that_are_none_are_refused() -> None:
             region_table(wrong)
     with pytest.raises(InputError, match=r"\(Z, Y, X\)"):
         region_table(_rectangle(), volume=True)
+
+
+def test_measuring_can_be_stopped_between_planes() -> None:
+    steps = region_table_steps(np.stack([_rectangle()] * 3), np.zeros((3, 12, 20)))
+    assert next(steps) == "Grey values of plane 1 of 3"
+    assert steps.send(None) == "Grey values of plane 2 of 3"
+    with pytest.raises(StopIteration) as end:
+        steps.send(STOP)
+    assert end.value.value is None

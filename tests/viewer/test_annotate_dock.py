@@ -18,6 +18,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QPushButton, QWidget
 from tests.viewer.conftest import add_stack
 
+from napari_unet_seg._annotate import live
 from napari_unet_seg._annotate.correcting import correct
 from napari_unet_seg._annotate.layer import coding_of
 from napari_unet_seg._annotate.new_layers import new_annotation_layer
@@ -654,6 +655,32 @@ def test_each_image_has_its_own_annotation(
     assert dock.layers.labels.currentText() == "em2 › annotation"
     dock.layers.images.setCurrentText("em")
     assert dock.layers.labels.currentText() == LABELS
+
+
+def test_the_annotation_of_an_image_that_was_removed_is_not_painted_for_the_next(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock, squares: Any
+) -> None:
+    press(viewer, "N")
+    labels = viewer.layers[LABELS]
+    viewer.layers.remove("em")
+    viewer.add_image(squares.copy(), name="another")
+    assert dock.layers.images.currentText() == "another"
+    assert dock.layers.labels.currentText() == "none yet"
+    press(viewer, "N")
+    assert dock.layers.labels.currentText() == "another › annotation"
+    assert not labels.data.any()
+
+
+def test_new_ids_of_a_large_correction_are_not_those_of_the_prediction(
+    qtbot: QtBot, viewer: Any, dock: AnnotateDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_LOOKED_THROUGH_BYTES", 0)
+    dock.layers.labels.setCurrentText(predicted(viewer).name)
+    click(qtbot, dock.question.answers[0])
+    copy = viewer.layers["em › corrections"]
+    copy.selected_label = 1
+    press(viewer, "N")
+    assert copy.selected_label == copy.data.max() + 1
 
 
 @pytest.mark.parametrize("coding", ["scribbles", "regions", "planes"])

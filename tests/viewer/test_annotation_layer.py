@@ -77,6 +77,39 @@ def test_an_annotation_of_a_stack_larger_than_memory_takes_only_what_is_painted(
     assert int(annotation.labels.sum()) == 300
 
 
+def test_a_veil_or_another_image_is_never_taken_for_the_one_that_was_annotated(viewer: ViewerModel) -> None:
+    image = add_em(viewer)
+    layer = new_annotation_layer(viewer, image)
+    viewer.add_image(np.zeros(image.data.shape), name="em", metadata={METADATA: {"veil_of": "it"}})
+    viewer.layers.remove(image)
+    other = add_em(viewer)
+    other.name = "other"
+    assert image_layer_of(viewer.layers, layer) is None
+    again = add_em(viewer)
+    assert image_layer_of(viewer.layers, layer) is again, "opened again, by its name"
+
+
+def test_a_copy_of_a_layer_has_marks_of_its_own(viewer: ViewerModel) -> None:
+    image = add_em(viewer)
+    predicted = viewer.add_labels(np.ones(image.data.shape, np.uint16))
+    layer = correction_layer(viewer, predicted, image)
+    copied = viewer.add_labels(layer.data.copy(), metadata=dict(layer.metadata))
+    adopt(copied, "corrections")
+    copied.metadata[METADATA]["checked"].add(1)
+    assert layer.metadata[METADATA]["checked"] == set()
+
+
+def test_ids_beyond_32_bits_stay_as_they_are(viewer: ViewerModel) -> None:
+    image = add_em(viewer)
+    labels = np.zeros(image.data.shape, np.uint64)
+    labels[0, :2], labels[0, 5:7] = 2**32 - 1, 2**32 + 5
+    layer = correction_layer(viewer, viewer.add_labels(labels), image)
+    np.testing.assert_array_equal(layer.data, labels.astype(np.int64))
+    labels[1, 0, 0] = 2**63 + 1
+    with pytest.raises(InputError, match="too large"):
+        correction_layer(viewer, viewer.add_labels(labels), image)
+
+
 def test_scribbles_count_where_something_is_painted(viewer: ViewerModel) -> None:
     image = add_em(viewer)
     layer = new_annotation_layer(viewer, image)

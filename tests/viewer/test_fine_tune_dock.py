@@ -364,6 +364,14 @@ def test_the_weight_map_shows_at_first_what_training_uses_at_first(qtbot: QtBot)
     assert row.settings == TrainSettings.quick().weights
 
 
+def test_a_learning_rate_may_have_a_comma_and_half_a_number_is_said(qtbot: QtBot, dock: FineTuneDock) -> None:
+    dock.more.rate.setText("0,02")
+    assert dock.settings().learning_rate == 0.02
+    dock.more.rate.setText("1e-")
+    click(qtbot, dock.button)
+    assert "learning rate '1e-' is no number" in dock.message.sentence.text()
+
+
 def test_what_became_worse_is_said_and_not_offered(
     qtbot: QtBot, dock: FineTuneDock, bright_model: Model
 ) -> None:

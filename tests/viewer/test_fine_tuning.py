@@ -12,6 +12,7 @@ from pytestqt.qtbot import QtBot
 from tests.viewer.conftest import add_stack
 
 from napari_unet_seg._annotate.new_layers import new_annotation_layer
+from napari_unet_seg._fine_tune import fine_tuning
 from napari_unet_seg._fine_tune.comparison import with_ids_of
 from napari_unet_seg._fine_tune.fine_tuning import FineTuning, name_for
 from napari_unet_seg._fine_tune.model_news import NEWS
@@ -361,6 +362,27 @@ def test_a_saved_model_is_never_overwritten_silently_and_a_replaced_one_comes_ba
     assert path.read_bytes() == before
     assert one.keep("fresh", overwrite=True).wait(30)
     assert len(read_info(path).history) == 1
+    assert one.revert().wait(30)
+    assert path.read_bytes() == before
+
+
+def test_a_replaced_model_comes_back_after_others_were_kept_too(
+    viewer: Any, painted: Any, fresh_model: Model, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model_folder / "fresh.safetensors"
+    before = path.read_bytes()
+    one = tuning(viewer, painted)
+    run(one)
+    for name in ("fresh", "fresh", "another"):
+        assert one.keep(name, overwrite=True).wait(30)
+
+    def fail(*_: Any) -> None:
+        raise OutputError("The disk is full.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(fine_tuning, "write_atomically", fail)
+        assert one.revert().wait(30)
+    assert path.read_bytes() != before
     assert one.revert().wait(30)
     assert path.read_bytes() == before
 

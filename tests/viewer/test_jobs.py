@@ -13,6 +13,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QWidget
 
+from napari_unet_seg import _jobs
 from napari_unet_seg._jobs import sentence, start
 from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.steps import STOP
@@ -232,3 +233,16 @@ def test_the_end_of_the_window_ends_its_jobs_unheard(qtbot: QtBot, no_thread_lef
 def test_our_errors_speak_for_themselves_and_others_are_named() -> None:
     assert sentence(InputError("Choose a layer.")) == "Choose a layer."
     assert sentence(ValueError("odd")) == "Something unexpected went wrong (ValueError): odd"
+
+
+def test_jobs_that_overlap_give_the_core_back_that_they_left() -> None:
+    import torch
+
+    usual = torch.get_num_threads()
+    leaving = _jobs._LeavingACore()
+    leaving.begin()
+    leaving.begin()
+    leaving.end()
+    assert torch.get_num_threads() == max(1, usual - 1)
+    leaving.end()
+    assert torch.get_num_threads() == usual

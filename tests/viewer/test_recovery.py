@@ -30,6 +30,7 @@ from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import METADATA
 from napari_unet_seg._opening import OpenRequest, layers_for
 from napari_unet_seg._recover import recovery as _recovery
+from napari_unet_seg._recover.recoverable import read_recovery
 from napari_unet_seg._recover.recovery import Recorder, discard, recorder_of, recoverable, restore
 from napari_unet_seg.core.architecture import Architecture
 from napari_unet_seg.core.errors import InputError, OutputError
@@ -322,6 +323,65 @@ def test_a_correction_in_which_nothing_was_done_is_not_offered(session: Session)
     session.die()
     assert recoverable() == []
     assert not any(recovery_folder().iterdir()), "what holds nothing is removed"
+
+
+def test_a_correction_of_an_empty_prediction_still_counts_when_it_comes_back(
+    session: Session, sessions: Callable[..., Session]
+) -> None:
+    empty = session.viewer.add_labels(np.zeros(SHAPE, np.uint16))
+    layer = correction_layer(session.viewer, empty, session.image)
+    session.viewer.dims.set_point(0, 40)
+    layer.paint((1, 30, 50), 3)
+    session.recorder.flush()
+    n_pixels = int(read_plane(layer, (1,)).annotated.sum())
+    session.die()
+    (back,) = restore(sessions().viewer, the_recovery()).layers
+    assert int(read_plane(back, (1,)).annotated.sum()) == n_pixels > 0
+
+
+def test_what_began_while_it_was_looked_is_neither_offered_nor_restored_nor_deleted(session: Session) -> None:
+    """Two that write to one folder would cut each other off."""
+    deleted = session.annotate()
+    session.viewer.layers.remove(deleted)
+    session.recorder.flush()
+    (found,) = run(session.recorder.finding_steps())
+    (back,) = session.recorder.show(read_recovery(found)).layers
+    assert session.recorder.show(read_recovery(found)).layers == ()
+    session.recorder.discard(found)
+    assert found.annotations[0].saved.folder.is_dir()
+    back.paint((2, 30, 30), 9)
+    session.recorder.flush()
+    np.testing.assert_array_equal(saved_labels(session.recorder), back.data)
+
+
+def test_where_the_image_is_there_another_of_its_name_is_not_taken(
+    session: Session, em_file: Path, qtbot: QtBot, tmp_path: Path
+) -> None:
+    expected = annotated_part(session, em_file)
+    (tmp_path / "b").mkdir()
+    elsewhere = tmp_path / "b" / em_file.name
+    tifffile.imwrite(elsewhere, np.zeros((4, 40, 60), np.uint16), photometric="minisblack")
+    viewer = ViewerModel()
+    other = open_part(viewer, elsewhere)
+    (back,) = restore(viewer, the_recovery()).layers
+    image = image_layer_of(viewer.layers, back)
+    assert image is not other
+    np.testing.assert_array_equal(np.asarray(image.data[:]), expected)
+    recorder_of(viewer).close()
+
+
+def test_where_work_went_on_is_known_until_it_is_settled_there(
+    session: Session, sessions: Callable[..., Session], tmp_path: Path
+) -> None:
+    session.viewer.layers.remove(session.annotate())
+    session.recorder.flush()
+    session.recorder.use_folder(tmp_path / "project")
+    session.annotate()
+    session.recorder.flush()
+    session.die()
+    (own,) = [found for found in recoverable() if not found.is_in_project]
+    sessions().recorder.discard(own)
+    assert [found.folder for found in recoverable()] == [tmp_path / "project"]
 
 
 def test_work_goes_on_in_what_was_restored_and_survives_again(

@@ -221,6 +221,28 @@ def test_what_cannot_be_saved_is_said(viewer: Any, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: row.state.text().startswith("Saved "), timeout=LONG_MS)
 
 
+def test_what_cannot_be_saved_is_said_where_the_person_is_looking(viewer: Any, qtbot: QtBot) -> None:
+    row = the_row(viewer, qtbot)
+    recovery_folder().write_text("a file where the folder would be")
+    layer = new_annotation_layer(viewer, viewer.layers["em"])
+    layer.paint((1, 5, 5), 3)
+    qtbot.waitUntil(lambda: row.unsaved.text().startswith("⚠ Not saved: The folder"), timeout=LONG_MS)
+    assert not row.isHidden()
+    recovery_folder().unlink()
+    assert recorder_of(viewer).flush()
+    qtbot.waitUntil(row.isHidden, timeout=LONG_MS)
+
+
+def test_a_look_never_takes_the_place_of_a_restore(
+    viewer: Any, qtbot: QtBot, left_behind: np.ndarray
+) -> None:
+    row = the_row(viewer, qtbot)
+    with qtbot.waitSignal(row.restored, timeout=LONG_MS):
+        click(qtbot, row.offers[0].restore)
+        row.look()
+    settled(row, qtbot)
+
+
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 
 

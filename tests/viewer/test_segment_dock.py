@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import threading
 import time
 from collections.abc import Callable
@@ -575,3 +576,104 @@ def test_how_long_the_stack_takes_is_said_after_a_plane(qtbot: QtBot) -> None:
     assert row.stack.text() == "stack (600 planes)"
     row.describe(image, 0.014)
     assert row.stack.text() == "stack (600 planes, ~14 min)"
+
+
+def test_settings_that_change_while_it_runs_act_when_it_is_done(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock
+) -> None:
+    segment(qtbot, dock)
+    viewer.dims.set_current_step(0, 2)
+    dock.objects.smallest.setValue(1000)  # and the click comes before it has acted
+    segment(qtbot, dock)
+    settle(qtbot, dock)
+    assert not viewer.layers[LABELS].data.any(), "in both planes"
+
+
+def test_another_model_chosen_while_it_runs_leaves_the_result_alone(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock
+) -> None:
+    dock.more.tile.setValue(8)
+    click(qtbot, dock.button)
+    dock.model.choose("nuclei-fluorescence")
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+    settle(qtbot, dock)
+    assert dock.refinement is not None
+    assert dock.refinement.latest is not None
+    split = dock.refinement.latest.prediction.object_settings.split_touching
+    assert (
+        split == ObjectSettings().split_touching != load_model("nuclei-fluorescence").objects.split_touching
+    )
+
+
+def test_a_zoom_found_for_one_model_is_not_taken_for_another(qtbot: QtBot, plain: SegmentDock) -> None:
+    assert plain.is_looking_for_zoom
+    click(qtbot, plain.button)
+    plain.model.choose("cells-phase-contrast")
+    qtbot.waitUntil(lambda: plain.job is None, timeout=LONG_MS)
+    assert plain.refinement.latest.prediction.found_zoom is not None
+    qtbot.waitUntil(lambda: plain.is_looking_for_zoom, timeout=LONG_MS)
+
+
+def test_the_zoom_is_looked_for_in_the_channel_that_is_chosen(
+    qtbot: QtBot, viewer: Any, plain: SegmentDock
+) -> None:
+    nuclei = viewer.layers["plain"].data
+    viewer.add_image(np.stack([nuclei, nuclei[::-1]]), name="two", axis_labels=("c", "y", "x"))
+    qtbot.waitUntil(lambda: not plain.is_looking_for_zoom, timeout=LONG_MS)
+    assert plain.image.chosen_channel == 0
+    qtbot.keyClick(plain.image.channel, Qt.Key.Key_Down)
+    assert plain.image.chosen_channel == 1
+    assert plain.is_looking_for_zoom
+
+
+def test_a_table_of_half_old_and_half_new_objects_is_not_made(
+    qtbot: QtBot, dock: SegmentDock, tmp_path: Path
+) -> None:
+    segment(qtbot, dock)
+    dock.objects.smallest.setValue(30)
+    dock.save_table(tmp_path / "table.csv")
+    assert "being made anew: save the table when that is done" in dock.message.sentence.text()
+    assert dock.job is None
+    settle(qtbot, dock)
+    assert not (tmp_path / "table.csv").exists()
+
+
+def test_a_corrected_pixel_size_holds_for_sizes_and_the_table(
+    qtbot: QtBot, dock: SegmentDock, tmp_path: Path
+) -> None:
+    dock.scale.size.setValue(5)
+    segment(qtbot, dock)
+    dock.objects.smallest.setValue(100)
+    dock.objects.unit.setCurrentText("µm²")
+    assert dock.objects.settings.min_size_um2 == pytest.approx(100 * 25e-6)
+    settle(qtbot, dock)
+    dock.save_table(tmp_path / "table.csv")
+    qtbot.waitUntil(lambda: dock.job is None, timeout=LONG_MS)
+    with (tmp_path / "table.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            assert float(row["area_um2"]) == pytest.approx(int(row["area_px"]) * 25e-6)
+
+
+def test_a_layer_that_was_calibrated_after_it_was_chosen_is_read_again(
+    qtbot: QtBot, viewer: Any, dock: SegmentDock
+) -> None:
+    viewer.layers["em"].scale = (40, 20, 20)
+    segment(qtbot, dock)
+    assert dock.refinement is not None
+    assert dock.refinement.latest is not None
+    assert dock.refinement.latest.prediction.zoom == (2, 2)
+    assert dock.scale.pixel_size_nm == (20, 20)
+
+
+def test_after_a_broken_model_file_the_one_before_can_be_chosen_again(
+    qtbot: QtBot, dock: SegmentDock, tmp_path: Path
+) -> None:
+    dock.objects.certainty.setValue(0.7)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"nonsense")
+    dock.model.add_file(str(broken))
+    assert not dock.button.isEnabled()
+    dock.model.models.activated.emit(dock.model.models.currentIndex())
+    assert dock.button.isEnabled()
+    assert dock.objects.certainty.value() == pytest.approx(0.7)
+    settle(qtbot, dock)

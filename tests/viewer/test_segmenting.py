@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
+from scipy import ndimage as ndi
 from tests.viewer.conftest import add_stack
 
 import napari_unet_seg as nus
@@ -337,3 +338,45 @@ def test_where_probabilities_do_not_fit_the_labels_come_all_the_same(
     assert viewer.layers[LABELS].data.max() == 6
     assert not segmentation.can_relabel
     assert segmentation.relabel(ObjectSettings()) is None
+
+
+def test_what_a_plane_shows_when_it_is_stopped_becomes_objects(
+    qtbot: QtBot, viewer: Any, em: Any, bright_model: Model
+) -> None:
+    assert nus.segment(em, bright_model, where=(slice(0, 1), slice(None), slice(None))).wait(60)
+    viewer.dims.set_current_step(0, 2)
+    job = nus.segment(em, bright_model, slow())
+    data = viewer.layers[LABELS].data
+    qtbot.waitUntil(lambda: bool(data[2].any()), timeout=LONG_MS)
+    job.cancel()
+    assert job.wait(30)
+    data = viewer.layers[LABELS].data
+    ids = set(np.unique(data[2])) - {0}
+    assert len(ids) == ndi.label(data[2] > 0)[1] > 0
+    assert not ids & set(np.unique(data[0])), "an id is used once in the layer"
+
+
+def test_of_a_stopped_stack_only_complete_planes_stay(
+    qtbot: QtBot, viewer: Any, em: Any, bright_model: Model
+) -> None:
+    segmentation = segmentation_of(em, bright_model, slow(), where="stack", viewer=viewer)
+    job = segmentation.run(shows_errors=False)
+    qtbot.waitUntil(
+        lambda: segmentation.n_objects == 1 and bool(segmentation.layer.data[1].any()), timeout=LONG_MS
+    )
+    job.cancel()
+    assert job.wait(30)
+    n_in_planes = [len(np.unique(plane)) - 1 for plane in segmentation.layer.data]
+    assert sum(n_in_planes) == segmentation.n_objects
+    assert n_in_planes[2] == 0
+
+
+def test_two_runs_beside_each_other_use_no_id_twice(viewer: Any, em: Any, bright_model: Model) -> None:
+    everything = (slice(None), slice(None))
+    first = nus.segment(em, bright_model, slow(), where=(slice(0, 2), *everything))
+    second = nus.segment(em, bright_model, where=(slice(2, 3), *everything))
+    assert first.wait(120)
+    assert second.wait(120)
+    data = viewer.layers[LABELS].data
+    assert len(viewer.layers) == 2
+    assert len(np.unique(data)) - 1 == 6

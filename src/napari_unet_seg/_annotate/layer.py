@@ -6,11 +6,12 @@ Layers are duck-typed: whatever has napari's attributes will do. Everything here
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from napari_unet_seg._layers import METADATA, LayerImage, read_image
+from napari_unet_seg._layers import METADATA, LayerImage, is_made_here, read_image
 from napari_unet_seg.core._label_checks import by
 from napari_unet_seg.core.errors import InputError
 
@@ -67,9 +68,10 @@ def adopt(layer: Any, coding: Coding, image_layer: Any = None) -> None:
     if np.issubdtype(data.dtype, np.signedinteger) and data.min(initial=0) < 0:
         raise InputError(f"{name} holds the negative id {data.min()}: ids are 0 and up; {way_out}")
     said = said_of(layer)
-    layer.metadata[METADATA] = new_entry(coding, None) | said | {"coding": coding}
-    if image_layer is not None:
-        layer.metadata[METADATA]["image"] = str(image_layer.unique_id)
+    # napari's copy of a layer has the same collections.
+    own = {name: copy(said[name]) for name in ("planes", "touched", "checked") if name in said}
+    layer.metadata[METADATA] = new_entry(coding, image_layer) | said | own | {"coding": coding}
+    layer.metadata[METADATA] |= _about_image(image_layer)
 
 
 def check_is_labels(layer: Any) -> None:
@@ -84,11 +86,23 @@ def regions_layer_of(viewer_layers: Iterable[Any], labels_layer: Any) -> Any:
 
 
 def image_layer_of(viewer_layers: Iterable[Any], labels_layer: Any) -> Any:
-    """The image that a labels layer annotates: the one it was made for, else one that it fits; or None."""
+    """The image that a labels layer annotates: the one it was made for, else one that it fits; or None.
+
+    Of another image than it was made for, the name has to be the same: it may have been opened again.
+    """
     images = [layer for layer in viewer_layers if getattr(layer, "_type_string", "") == "image"]
-    wanted = said_of(labels_layer).get("image")
-    made_for = next((layer for layer in images if str(layer.unique_id) == wanted), None)
-    return made_for or next((layer for layer in images if _fits(labels_layer, layer)), None)
+    said = said_of(labels_layer)
+    made_for = next((layer for layer in images if str(layer.unique_id) == said.get("image")), None)
+    return made_for or next(
+        (
+            layer
+            for layer in images
+            if said.get("image_name") in (None, str(layer.name))
+            and not is_made_here(layer)  # a veil or a weight map fits, too
+            and _fits(labels_layer, layer)
+        ),
+        None,
+    )
 
 
 def check_fit(labels_layer: Any, image: LayerImage) -> None:
@@ -118,7 +132,14 @@ def _fits(labels_layer: Any, image_layer: Any) -> bool:
 def new_entry(coding: Coding, image_layer: Any) -> dict[str, Any]:
     """What our entry in an annotation's metadata holds at first."""
     entry: dict[str, Any] = {"coding": coding, "planes": [], "touched": {}, "checked": set()}
-    return entry if image_layer is None else entry | {"image": str(image_layer.unique_id)}
+    return entry | _about_image(image_layer)
+
+
+def _about_image(image_layer: Any) -> dict[str, str]:
+    """Which image it is, also when it is opened again; empty for None."""
+    if image_layer is None:
+        return {}
+    return {"image": str(image_layer.unique_id), "image_name": str(image_layer.name)}
 
 
 def said_of(layer: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet_seg._annotate.label_watcher import Change, LabelWatcher
 from napari_unet_seg._annotate.layer import Coding, adopt, coding_of, first_object_id, regions_layer_of
-from napari_unet_seg._annotate.new_layers import new_regions_layer
+from napari_unet_seg._annotate.new_layers import is_empty_map, new_regions_layer
 from napari_unet_seg._annotate.what_counts import RIM_PX, AnnotationView, Box, boxes_by_plane, view_of
 from napari_unet_seg._layers import METADATA, Index
 from napari_unet_seg.core.errors import InputError
@@ -52,6 +52,8 @@ class LiveAnnotation(QObject):  # type: ignore[misc]
         self.regions: Any = None
         self._boxes: Mapping[Index, Sequence[Box]] = {}
         self._largest_id = _largest_in(layer.data)
+        self._is_searched = _is_small(layer.data)
+        """Whether all ids were seen; else that is done when one is needed that no object has."""
         viewer.layers.events.inserted.connect(self._find_regions)
         viewer.layers.events.removed.connect(self._find_regions)
         self._find_regions()
@@ -104,17 +106,22 @@ class LiveAnnotation(QObject):  # type: ignore[misc]
             There is none.
         """
         self.watcher.flush()
-        largest = max(self._largest_id, _largest_in(self.layer.data))
-        if largest < np.iinfo(self.layer.data.dtype).max:
-            return max(largest + 1, first_object_id(self.coding))
-        is_free = np.ones(largest + 1, bool)
-        is_free[: first_object_id(self.coding)] = False
-        is_free[np.unique(self.layer.data)] = False
-        if not is_free.any():
+        data, first = self.layer.data, first_object_id(self.coding)
+        if not self._is_searched and not is_empty_map(data):
+            self._largest_id = max(self._largest_id, int(data.max(initial=0)))
+            self._is_searched = True
+        largest, possible = max(self._largest_id, _largest_in(data)), np.iinfo(data.dtype).max
+        if largest < possible:
+            return max(largest + 1, first)
+        used = np.unique(data)
+        used = used[used >= first]
+        is_gap = used != np.arange(first, first + used.size, dtype=used.dtype)
+        free = first + (int(is_gap.argmax()) if is_gap.any() else used.size)
+        if free > possible:
             raise InputError(
                 f"All {largest} ids of '{self.layer.name}' are used: its labels are turned into 32 bits."
             )
-        return int(is_free.argmax())
+        return free
 
     # What a person marks
 
@@ -189,6 +196,7 @@ class LiveAnnotation(QObject):  # type: ignore[misc]
 
     def _note_replacement(self) -> None:
         self._largest_id = _largest_in(self.layer.data)
+        self._is_searched = _is_small(self.layer.data)
         self._boxes = boxes_by_plane(self.regions, self.layer)
         self.replaced.emit()
 
@@ -219,7 +227,11 @@ class LiveAnnotation(QObject):  # type: ignore[misc]
 
 def _largest_in(data: Any) -> int:
     """The largest id; 0 where looking for it would take long."""
-    return int(data.max(initial=0)) if data.nbytes <= _LOOKED_THROUGH_BYTES else 0
+    return int(data.max(initial=0)) if _is_small(data) else 0
+
+
+def _is_small(data: Any) -> bool:
+    return bool(data.nbytes <= _LOOKED_THROUGH_BYTES)
 
 
 def _around(mask: Any, margin_px: int) -> Box:

@@ -23,7 +23,7 @@ from napari_unet_seg._annotate.what_counts import IntArray
 from napari_unet_seg._layers import METADATA, Index, label_dtype, placement, read_image, unused_name
 from napari_unet_seg.core.errors import InputError
 
-_MAP_NORESERVE = 0x4000  # Python 3.11 has no name for it  # Python 3.11 has no name for it
+_MAP_NORESERVE = 0x4000  # Python 3.11 has no name for it
 
 
 def new_annotation_layer(viewer: Any, image_layer: Any, *, coding: Coding = "scribbles") -> Any:
@@ -61,7 +61,7 @@ def correction_layer(viewer: Any, prediction_labels_layer: Any, image_layer: Any
     predicted = data_of(prediction_labels_layer)
     planes = _planes_with_objects(predicted)
     largest = max(planes.values(), default=0)
-    dtype = label_dtype(largest)
+    dtype = _dtype_for(largest, str(prediction_labels_layer.name))
     # A copy of its own to compare with: the Segment dock goes on writing into the layer of the prediction.
     kept, corrected = (_copy_of_planes(predicted, planes, dtype, image.name) for _ in range(2))
     said = {"predicted": kept, "prediction": str(prediction_labels_layer.name)}
@@ -74,6 +74,15 @@ def correction_layer(viewer: Any, prediction_labels_layer: Any, image_layer: Any
     )
     layer.selected_label = 1 if classes else largest + 1
     return layer
+
+
+def _dtype_for(largest: int, name: str) -> DTypeLike:
+    """The narrowest type of labels that holds an id; ids stay as they are."""
+    if largest <= np.iinfo(np.int32).max:
+        return label_dtype(largest)
+    if largest <= np.iinfo(np.int64).max:
+        return np.int64
+    raise InputError(f"Labels '{name}' holds the id {largest}, which is too large: number its objects anew.")
 
 
 def _planes_with_objects(labels: Any) -> dict[Index, int]:
@@ -126,6 +135,13 @@ def empty_labels(shape: tuple[int, ...], name: str, dtype: DTypeLike = np.uint16
     except OSError as error:
         raise _too_large(name, n_bytes) from error
     return np.frombuffer(pages, dtype).reshape(shape)
+
+
+def is_empty_map(data: Any) -> bool:
+    """Whether an array just made by `empty_labels` is a map of memory, which it is when it is very large."""
+    while isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
+        data = data.base
+    return isinstance(data, memoryview | mmap.mmap)
 
 
 def _too_large(name: str, n_bytes: int) -> InputError:

@@ -51,8 +51,8 @@ def notes_of(
 def _about_image(viewer_layers: Any, labels: Any, before: AnnotationNotes | None) -> dict[str, Any]:
     layer = image_layer_of(viewer_layers, labels)
     made_for = labels.metadata.get(METADATA, {}).get("image")
-    is_other = layer is None or made_for not in (None, str(layer.unique_id))
-    if is_other and before is not None:
+    is_other = layer is None or made_for != str(layer.unique_id)
+    if is_other and before is not None and before.image is not None:
         return {"image": before.image, "axes": before.axes, "voxel_size_nm": before.voxel_size_nm}
     if layer is None:
         return {}
@@ -132,6 +132,8 @@ def labels_layer(
         entry["predicted"] = predicted
     if image_layer is not None:
         entry["image"] = str(image_layer.unique_id)
+    if notes.image is not None:
+        entry["image_name"] = notes.image.name
     layer = Labels(
         data,
         name=unused_name(viewer, notes.name),
@@ -164,7 +166,9 @@ def find_or_open_image(viewer: Any, notes: AnnotationNotes) -> Any:
         return None
     fitting = _layers_that_fit(viewer.layers, notes.shape)
     same = [layer for layer in fitting if _is_same(image, _image_notes(layer))]
-    named = [layer for layer in same or fitting if layer.name == image.name]
+    is_there = image.path is not None and Path(image.path).exists()
+    may_be = [one for one in fitting if not (is_there and _image_notes(one).path not in (None, image.path))]
+    named = [layer for layer in same or may_be if layer.name == image.name]
     if same or named:
         return (named or same)[0]
     try:

@@ -86,7 +86,7 @@ class FineTuning(QObject):  # type: ignore[misc]
         self._job: Job | None = None
         self._painting: Painting | None = None
         self._preview: LivePreview | None = None
-        self._replaced: _Replaced | None = None
+        self._replaced: dict[Path, bytes] = {}
 
     # The run
 
@@ -222,10 +222,8 @@ class FineTuning(QObject):  # type: ignore[misc]
     def revert(self) -> Job:
         """Go back to the model that it started from; a file that was replaced gets its old content again."""
         self._close_comparison()
-        replaced, self._replaced = self._replaced, None
-        self.saved = None
         name = f"Going back to {self.request.info.name}"
-        return self._start_short(_restoring_steps(replaced), name, self._note_reverted)
+        return self._start_short(_restoring_steps(dict(self._replaced)), name, self._note_reverted)
 
     def _start_short(self, steps: Steps, name: str, on_end: Callable[[Job], None]) -> Job:
         return start(steps, name, on_end=on_end, window=window_of(self.viewer), shows_errors=False)
@@ -233,7 +231,8 @@ class FineTuning(QObject):  # type: ignore[misc]
     def _note_saved(self, job: Job) -> None:
         if isinstance(job.result, _Saved):
             self.saved = job.result.path.name.removesuffix(SUFFIX)
-            self._replaced = job.result.replaced
+            if job.result.replaced is not None:
+                self._replaced.setdefault(job.result.path, job.result.replaced)
             self._settle()
             NEWS.changed.emit(self.saved, self.viewer)
             self.kept.emit(self.saved)
@@ -244,6 +243,8 @@ class FineTuning(QObject):  # type: ignore[misc]
         if job.error is not None:
             self.failed.emit(job)
             return
+        self._replaced.clear()
+        self.saved = None
         self._settle()
         NEWS.changed.emit(self.request.info.name, self.viewer)
         self.reverted.emit()
@@ -260,32 +261,24 @@ class FineTuning(QObject):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class _Replaced:
-    """A model file as it was."""
-
-    path: Path
-    content: bytes
-
-
-@dataclass(frozen=True)
 class _Saved:
-    """A model file as it was written."""
+    """Where a model was written, and what was in that file before; None: there was none."""
 
     path: Path
-    replaced: _Replaced | None
+    replaced: bytes | None
 
 
 def _saving_steps(model: Model, name: str, *, overwrite: bool) -> Generator[str, Any, _Saved]:
     path = saved_path(name)
-    replaced = _Replaced(path, path.read_bytes()) if overwrite and path.is_file() else None
+    replaced = path.read_bytes() if overwrite and path.is_file() else None
     yield f"Saving {name}"
     return _Saved(model.save(name, overwrite=overwrite), replaced)
 
 
-def _restoring_steps(replaced: _Replaced | None) -> Generator[str, Any, None]:
+def _restoring_steps(replaced: dict[Path, bytes]) -> Generator[str, Any, None]:
     yield "Going back"
-    if replaced is not None:
-        write_atomically(replaced.path, replaced.content)
+    for path, content in replaced.items():
+        write_atomically(path, content)
 
 
 def name_for(info: ModelInfo, image_names: Sequence[str]) -> str:

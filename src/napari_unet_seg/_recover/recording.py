@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -184,13 +183,6 @@ class LayerRecording(QObject):  # type: ignore[misc]
 
     def _note_old_tiff(self) -> None:
         self._tiff_is_old, self._changed_s = True, time.monotonic()
-
-
-def is_empty_map(data: Any) -> bool:
-    """Whether an array just made by `empty_labels` is a map of memory, which it is when it is very large."""
-    while isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
-        data = data.base
-    return isinstance(data, memoryview | mmap.mmap)
 
 
 def _parts_of(layer: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Looking and reading take as long as the disk does: a job's thread is the place f
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +93,13 @@ class Recovery:
         """All of it."""
         return [*self.annotations, *self.trainings]
 
+    def without(self, folders: Collection[Path]) -> Recovery | None:
+        """What of it lies in other folders than these; None when that is nothing."""
+        annotations = [found for found in self.annotations if found.saved.folder not in folders]
+        trainings = [found for found in self.trainings if found.saved.folder not in folders]
+        rest = replace(self, annotations=annotations, trainings=trainings)
+        return rest if rest.parts else None
+
     @property
     def is_in_project(self) -> bool:
         """Whether it lies in a folder that the person has chosen."""
@@ -125,10 +132,10 @@ def _found_in(session: Path) -> Iterator[Recovery]:
             yield elsewhere
 
 
-def look_into(folder: Path, session: Path, without: Sequence[Path] = ()) -> Recovery | None:
-    """What can be brought back from a folder, without these folders in it; None when there is nothing."""
-    annotations = [_annotation(saved) for saved in annotations_in(folder) if saved.folder not in without]
-    trainings = [_training(saved) for saved in trainings_in(folder) if saved.folder not in without]
+def look_into(folder: Path, session: Path) -> Recovery | None:
+    """What can be brought back from a folder; None when there is nothing."""
+    annotations = [_annotation(saved) for saved in annotations_in(folder)]
+    trainings = [_training(saved) for saved in trainings_in(folder)]
     recovery = Recovery(folder, session, _without_none(annotations), _without_none(trainings))
     return recovery if recovery.parts else None
 
@@ -278,9 +285,12 @@ def read_annotation(found: FoundAnnotation) -> ReadAnnotation:
         It cannot be read any more, or there is not enough memory.
     """
     recorded = found.saved.read_labels()
+    is_correction = found.notes.coding == "corrections"
     if recorded is None:
-        return ReadAnnotation(found, empty_labels(found.notes.shape, found.notes.name))
-    has_prediction = PREDICTED in recorded.parts
+        labels, predicted = (empty_labels(found.notes.shape, found.notes.name) for _ in range(2))
+        return ReadAnnotation(found, labels, predicted if is_correction else None)
+    # Of a prediction only planes with objects are written; one without any has left nothing.
+    has_prediction = PREDICTED in recorded.parts or (is_correction and TOUCHED not in recorded.parts)
     return ReadAnnotation(
         found,
         _array(recorded, LABELS, found.notes.name),

@@ -21,11 +21,12 @@ from napari.qt import get_qapp
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet_seg._annotate.layer import coding_of
+from napari_unet_seg._annotate.new_layers import is_empty_map
 from napari_unet_seg._annotate.notes import add_regions, find_or_open_image, labels_layer
 from napari_unet_seg._fine_tune.model_news import NEWS
 from napari_unet_seg._layers import Index, behind_proxy
 from napari_unet_seg._recover.background_writer import BackgroundWriter, Task
-from napari_unet_seg._recover.recording import LayerRecording, TrainingRecording, is_empty_map
+from napari_unet_seg._recover.recording import LayerRecording, TrainingRecording
 from napari_unet_seg._recover.recoverable import (
     ReadAnnotation,
     ReadRecovery,
@@ -145,6 +146,11 @@ class Recorder(QObject):  # type: ignore[misc]
     def seconds_since_saved(self) -> float | None:
         """How long ago something was saved last; None: never."""
         return None if self._saved_s is None else time.monotonic() - self._saved_s
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether layers were removed that are not written down yet."""
+        return bool(self._leaving)
 
     @property
     def has_unsaved(self) -> bool:
@@ -361,16 +367,20 @@ class Recorder(QObject):  # type: ignore[misc]
     def finding_steps(self) -> Generator[None, None, list[Recovery]]:
         """What can be brought back, the newest first; as a job of no steps, since it reads much."""
         project, session = self._project, self._session
-        recordings = [*self._recordings.values(), *self._leaving]
-        active = [recording.saved.folder for recording in recordings]
-        busy = [*active, *self._unwanted, *(training.saved.folder for training in self._trainings)]
         yield from ()
         found = recoverable()
         home = project or session
         if home is not None and is_project(home.path):
-            here = look_into(home.path, home.path if session is None else session.path, busy)
+            here = look_into(home.path, home.path if session is None else session.path)
+            busy = self._active() | self._unwanted  # now: some may have begun since
+            here = None if here is None else here.without(busy)
             found += [] if here is None else [here]
         return sorted(found, key=lambda recovery: recovery.changed, reverse=True)
+
+    def _active(self) -> set[Path]:
+        """Folders that this viewer writes to."""
+        annotations = {one.saved.folder for one in [*self._recordings.values(), *self._leaving]}
+        return annotations | {one.saved.folder for one in self._trainings}
 
     def show(self, read: ReadRecovery) -> Restored:
         """Bring back what was read.
@@ -386,7 +396,9 @@ class Recorder(QObject):  # type: ignore[misc]
             self.use_folder(recovery.folder)
         problems = list(read.problems)
         with self._holding(recovery.session, is_in_project=recovery.is_in_project):
-            layers = [self._show_annotation(one, problems) for one in read.annotations]
+            active = self._active()  # two that write to one folder would cut each other off
+            annotations = [one for one in read.annotations if one.found.saved.folder not in active]
+            layers = [self._show_annotation(one, problems) for one in annotations]
             for training in recovery.trainings:
                 with contextlib.suppress(InputError):  # its model is saved; the curves stay where they are
                     self._home().take_over(training.saved)
@@ -459,6 +471,10 @@ class Recorder(QObject):  # type: ignore[misc]
             Another program has it now, or it cannot be deleted.
         """
         own = [project.path for project in (self._project, self._session) if project is not None]
+        wanted = recovery.without(self._active())
+        if wanted is None:
+            return
+        recovery = wanted
         if recovery.folder not in own:
             discard(recovery)
         elif recovery.is_in_project:

@@ -13,6 +13,7 @@ import numpy as np
 from napari import current_viewer
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
+from scipy import ndimage as ndi
 
 from napari_unet_seg._beat import BEAT_S, Beat
 from napari_unet_seg._canvas import drawn_later, guard_removals, window_of
@@ -30,6 +31,7 @@ from napari_unet_seg._layers import (
     unused_name,
 )
 from napari_unet_seg._segment.request import (
+    PROVISIONAL_ID,
     Piece,
     PlaneLabels,
     Request,
@@ -87,6 +89,8 @@ class Segmentation(QObject):  # type: ignore[misc]
         self._class_objects: ResultLayer | None = None
         self._not_shown: list[ResultLayer] = []
         self._id_offset = 0
+        self._unfinished: Index | None = None
+        """A plane that shows what is above the threshold so far, not objects."""
 
     @property
     def layer(self) -> Any:
@@ -211,8 +215,10 @@ class Segmentation(QObject):  # type: ignore[misc]
         plane = self.request.plane_in_image(step.plane)
         if isinstance(step, Piece):
             self._result.write((*plane, *step.box), step.values, int(step.values.max(initial=0)))
+            self._unfinished = plane
         else:
             self._write_final(self._result, step, plane)
+            self._unfinished = None
         if not self._is_drawn(step.plane):
             return
         if self._beat.is_new():
@@ -223,6 +229,8 @@ class Segmentation(QObject):  # type: ignore[misc]
     def _end(self, generation: int, job: Job) -> None:
         if generation != self._generation:
             return
+        if self._unfinished is not None and self._result is not None and self.is_layer_there:
+            self._settle_unfinished(self._result, self._unfinished)
         self._end_filling()
         if isinstance(job.result, Prediction):
             self.prediction = job.result
@@ -232,6 +240,21 @@ class Segmentation(QObject):  # type: ignore[misc]
                 result.refresh_with_thumbnail()
             else:
                 result.withdraw(self.viewer)
+
+    def _settle_unfinished(self, result: ResultLayer, plane: Index) -> None:
+        """After a stop: a map of ones is no object. Its pieces become some, unless whole planes are done."""
+        self._unfinished = None
+        if self.request.info.task == "classes":
+            return
+        where: Region = (*plane, *self.request.box)
+        is_shown = result.layer.data[where] == PROVISIONAL_ID
+        if self._objects_in:
+            result.write(where, np.where(is_shown, 0, result.layer.data[where]), 0)
+            return
+        pieces, n_pieces = ndi.label(is_shown)
+        offset = result.free_ids_before(where, n_pieces)
+        result.note_ids(where, offset + 1 if n_pieces else 0, offset + n_pieces if n_pieces else 0)
+        result.write(where, _moved_up(pieces, offset, n_pieces), offset + n_pieces)
 
     def _write_final(self, result: ResultLayer, step: PlaneLabels, plane: Index) -> None:
         """Write a complete plane."""
@@ -250,6 +273,8 @@ class Segmentation(QObject):  # type: ignore[misc]
         where: Region = (*plane, *self.request.box)
         if self.request.n_planes == 1:
             self._id_offset = result.free_ids_before(where, step.last_id)
+        else:  # another run may be filling other planes of the layer
+            self._id_offset = max(self._id_offset, result.last_id_outside(self.request.region))
         offset = self._id_offset if step.last_id else 0
         result.note_ids(where, step.first_id + offset, step.last_id + offset)
         result.write(where, _moved_up(step.labels, offset, step.last_id), step.last_id + offset)

@@ -141,7 +141,10 @@ class AnnotateDock(Dock):
             return
         layers = list(self._viewer.layers)
         images = [layer for layer in layers if isinstance(layer, Image) and not is_made_here(layer)]
+        before = self.layers.image_layer
         self.layers.offer(images, [layer for layer in layers if isinstance(layer, Labels)])
+        if before is not self.layers.image_layer:
+            self._leave_labels_of_removed_image()
         if self.layers.labels_layer is None:
             self._choose_first()
         self._take_layers()
@@ -160,6 +163,12 @@ class AnnotateDock(Dock):
 
     def _annotates_chosen(self, labels: Any) -> bool:
         return image_layer_of(self._viewer.layers, labels) is self.layers.image_layer
+
+    def _leave_labels_of_removed_image(self) -> None:
+        """The next image is offered: what annotates the one before is not to be painted for it."""
+        labels = self.layers.labels_layer
+        if labels is not None and self.layers.image_layer is not None and not self._annotates_chosen(labels):
+            self.layers.choose_labels(None)
 
     def _follow_active(self, _event: Any = None) -> None:
         """A person who goes to another annotation in napari's list goes on with it here."""

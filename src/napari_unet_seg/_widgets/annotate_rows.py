@@ -106,7 +106,7 @@ class CodingRow(QWidget):
         self.rectangle = QPushButton("Draw a rectangle")
         self.rectangle.setToolTip("Take the rectangle tool; then drag on the image.")
         self.complete = QCheckBox()
-        self.complete.setToolTip("You have labelled every object of this plane; the rest is background.")
+        self.complete.setToolTip("You have labelled every object there; the rest is background.")
         self.check = QPushButton("✓ Checked   K")
         self.check.setToolTip(
             "This predicted object is right: under the mouse with the key, else the chosen one."
@@ -139,7 +139,7 @@ class CodingRow(QWidget):
         )
         self.rectangle.setVisible(coding in ("regions", "corrections"))
         self.complete.setVisible(coding in ("planes", "corrections"))
-        self.complete.setText(f"plane {plane[0]} is complete" if is_stack and plane else "it is complete")
+        self.complete.setText(_complete_in_words(plane) if is_stack and plane else "it is complete")
         self.check.setVisible(is_corrected)
 
     def show_state(self, said: str, *, is_complete: bool) -> None:
@@ -167,6 +167,13 @@ class CodingRow(QWidget):
         tools.addStretch(1)
         column.addLayout(tools)
         column.addWidget(self.said)
+
+
+def _complete_in_words(plane: Index) -> str:
+    """What is marked counts along the first axis: of a time series of stacks it is all of a stack."""
+    if len(plane) > 1:
+        return f"everything at {plane[0]} of the first axis is complete"
+    return f"plane {plane[0]} is complete"
 
 
 class Question(QWidget):

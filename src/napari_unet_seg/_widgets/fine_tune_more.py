@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QComboBox, QLineEdit, QSpinBox
 
 from napari_unet_seg._widgets.device_box import DeviceBox
 from napari_unet_seg._widgets.folded import Folded
+from napari_unet_seg.core.errors import InputError
 from napari_unet_seg.core.weight_map import WeightSettings
 
 if TYPE_CHECKING:
@@ -98,13 +99,21 @@ class FineTuneMore(Folded):
             chosen,
             steps=self.steps.value(),
             time_limit_s=self.time_limit.value() or None,
-            learning_rate=float(self.rate.text() or base.learning_rate),
+            learning_rate=self._rate(base.learning_rate),
             loss=self.loss.currentText(),
             weights=self._weights() or base.weights,
             patch_px=self.patch.value(),
             batch_size=self.batch.value(),
             validation_fraction=self.held_out.value() / _PER_CENT,
         )
+
+    def _rate(self, usual: float) -> float:
+        """As typed, with a point or a comma."""
+        text = self.rate.text().strip()
+        try:
+            return float(text.replace(",", ".")) if text else usual
+        except ValueError as error:
+            raise InputError(f"The learning rate '{text}' is no number: type one such as 0.001.") from error
 
     def _weights(self) -> WeightSettings | None:
         """None: as the preset says."""

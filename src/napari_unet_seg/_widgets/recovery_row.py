@@ -54,15 +54,19 @@ class RecoveryRow(QWidget):
         self.recorder: Recorder = recorder_of(viewer)
         self.offers: list[_Offer] = []
         self.message = Message()
+        self.unsaved = wrapped_label()
         self._job: Job | None = None
+        self._is_restoring = False
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.addWidget(self.unsaved)
         self._column.addWidget(self.message)
         self._later = QTimer(self)  # when what has left is written, and not when the window is closing
         self._later.setSingleShot(True)
         self._later.setInterval(_LOOK_AFTER_MS)
         self._later.timeout.connect(self.look)
         self.recorder.left.connect(self._later.start)
+        self.recorder.changed.connect(self._show_state)
         self.look()
 
     @property
@@ -71,7 +75,10 @@ class RecoveryRow(QWidget):
         return self._job is not None and self._job.is_running
 
     def look(self) -> None:
-        """Offer what there is now."""
+        """Offer what there is now, or when what has left is written and nothing is being brought back."""
+        if self._is_restoring or self.recorder.is_leaving:
+            self._later.start()
+            return
         self._run(self.recorder.finding_steps(), "Looking for unsaved work", self._offer)
 
     def _offer(self, found: list[Recovery]) -> None:
@@ -88,9 +95,11 @@ class RecoveryRow(QWidget):
         self._show_state()
 
     def _restore(self, offer: _Offer) -> None:
+        self._is_restoring = True
         self._run(_reading(offer.recovery), "Bringing work back", self._show_restored)
 
     def _show_restored(self, read: ReadRecovery) -> None:
+        self._is_restoring = False
         restored = self.recorder.show(read)
         self.look()
         self._show_result(restored)
@@ -119,9 +128,11 @@ class RecoveryRow(QWidget):
                 then(job.result)
 
         def finish() -> None:
-            if job is self._job and job.error is not None:
-                details = "" if isinstance(job.error, UNetSegError) else job.details
-                self.message.show_error(sentence(job.error), details)
+            if job is self._job:
+                self._is_restoring = False
+                if job.error is not None:
+                    details = "" if isinstance(job.error, UNetSegError) else job.details
+                    self.message.show_error(sentence(job.error), details)
             self._show_state()
 
         job = start(steps, what, on_end=take, window=self, shows_errors=False)
@@ -132,7 +143,10 @@ class RecoveryRow(QWidget):
     def _show_state(self) -> None:
         for offer in self.offers:
             offer.setEnabled(not self.is_busy)
-        self.setVisible(bool(self.offers) or not self.message.isHidden())
+        has_problem = bool(self.recorder.problem)
+        self.unsaved.setText(saved_in_words(self.recorder) if has_problem else "")
+        self.unsaved.setVisible(has_problem)
+        self.setVisible(bool(self.offers) or has_problem or not self.message.isHidden())
 
 
 class _Offer(QWidget):

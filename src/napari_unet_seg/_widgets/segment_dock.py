@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_unet_seg._segment.request import Request
     from napari_unet_seg._segment.segmenting import Segmentation
     from napari_unet_seg._widgets.refinement import Refinement
+    from napari_unet_seg.core.model_store import ModelInfo
     from napari_unet_seg.core.predict_settings import PredictSettings
 
 RELABEL_AFTER_MS = 60
@@ -63,7 +64,8 @@ class SegmentDock(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._image: LayerImage | None = None
-        self._has_model = self._is_half_way = False
+        self._has_model = self._is_half_way = self._owes_relabel = False
+        self._settings_of: ModelInfo | None = None
         self._seconds_per_px: float | None = None
         self._job: Job | None = None
         self.refinement: Refinement | None = None
@@ -123,6 +125,7 @@ class SegmentDock(Dock):
         self.scale.changed.connect(self._show_state)
         self.scale.find_wanted.connect(self._find_zoom)
         self.image.invert.toggled.connect(self._show_state)
+        self.image.channel.activated.connect(self._show_state)
         self.where.changed.connect(self._take_place)
         self.where.draw_wanted.connect(self._draw)
         self._rectangle.changed.connect(self._show_state)
@@ -225,7 +228,6 @@ class SegmentDock(Dock):
             self.model.suggest(self._image.pixel_size_nm)
         self.scale.take_from(self._image)
         self.where.describe(self._image, self._seconds_per_px)
-        self.objects.show_pixel_size(self._image.pixel_size_nm if self._image else None)
         self._offer_channels()
         self._show_state()
 
@@ -236,7 +238,8 @@ class SegmentDock(Dock):
     def _take_model(self) -> None:
         info = self.model.info
         self._seconds_per_px = None
-        if info is not None:
+        if info is not None and info != self._settings_of:
+            self._settings_of = info
             self.objects.show_settings(info.objects)
             self.objects.show_task(info.task)
         self._offer_channels()
@@ -260,6 +263,7 @@ class SegmentDock(Dock):
 
     def _show_state(self) -> None:
         obstacle = self.obstacle()
+        self.objects.show_pixel_size(self.scale.pixel_size_nm)
         self._show_smallest()
         self.button.setEnabled(obstacle is None and self._job is None)
         self.why.setText(obstacle or self._device_in_words())
@@ -329,6 +333,7 @@ class SegmentDock(Dock):
 
         self.message.clear()
         self.progress.say("")
+        self._take_layer()  # it may have been calibrated since
         where, info = self.place(), self.model.info
         if self.obstacle() is not None or where is None or info is None or self._job is not None:
             self._show_state()
@@ -343,6 +348,8 @@ class SegmentDock(Dock):
                 where=where,
                 viewer=self._viewer,
             )
+            question = self._zoom_question()
+            self._owes_relabel = not self.is_settled
             if self.refinement is not None:
                 self.refinement.cancel()
             job = segmentation.run(shows_errors=False)
@@ -352,22 +359,23 @@ class SegmentDock(Dock):
         self._finder.leave()  # the segmentation finds the zoom itself, if it has none
         self._remember()
         self.progress.follow(job, Reporter().describe)
-        job.finished.connect(partial(self._end, job, segmentation))
+        job.finished.connect(partial(self._end, job, segmentation, question))
         self._job = job
         self._show_state()
 
-    def _end(self, job: Job, segmentation: Segmentation) -> None:
+    def _end(self, job: Job, segmentation: Segmentation, question: Any) -> None:
         """Say what came out; settings that were changed meanwhile act now."""
         self._job = None
         if job.error is not None:
             self.message.show_error(sentence(job.error), job.details)
         else:
-            self._take_result(segmentation)
+            self._take_result(segmentation, question)
         if self.scale.is_looking:
             self._finder.take(None)  # it was stopped before it was found
         self._show_state()
+        self._relabel_if_owed()
 
-    def _take_result(self, segmentation: Segmentation) -> None:
+    def _take_result(self, segmentation: Segmentation, question: Any) -> None:
         from napari_unet_seg._widgets.refinement import Refinement
         from napari_unet_seg._widgets.segment_progress import result_in_words
 
@@ -384,25 +392,29 @@ class SegmentDock(Dock):
         self._seconds_per_px = segmentation.seconds_per_px
         self.where.describe(self._image, self._seconds_per_px)
         found = segmentation.prediction.found_zoom
-        if found is not None and segmentation.image_layer is self.image.layer:
-            self._finder.answer(self._zoom_question(), found)
+        if found is not None and question == self._zoom_question():
+            self._finder.answer(question, found)
         self._show_count()
         self.progress.say(result_in_words(segmentation))
         notes = (note for note in segmentation.prediction.notes if not note.startswith("Zoom "))
         self.message.show_note(" ".join(notes))
         if self.more.keep.isChecked():
             segmentation.add_probabilities()
-        if segmentation.request.objects != self.objects.settings:
-            self._relabel()
 
     # Objects
 
     def _relabel(self) -> None:
+        """Let the objects follow the settings; while something else runs, when that is over."""
+        self._owes_relabel = self._job is not None
         if self.refinement is not None and self._job is None:
             if self._is_half_way:
                 self.message.clear()
             self._is_half_way = False
             self.refinement.apply(self.objects.settings)
+
+    def _relabel_if_owed(self) -> None:
+        if self._owes_relabel:
+            self._relabel()
 
     def _note_relabelling(self, job: Job) -> None:
         """A long one gets its row."""
@@ -447,8 +459,7 @@ class SegmentDock(Dock):
         segmentation = None if self.refinement is None else self.refinement.latest
         if segmentation is None or self._job is not None:
             return
-        if not self.is_settled:
-            self.message.show_note("The objects are being made anew: correct them when that is done.")
+        if not self._is_settled_or_says("correct them"):
             return
         self.message.clear()
         image = segmentation.image_layer if segmentation.is_image_there else None
@@ -459,9 +470,15 @@ class SegmentDock(Dock):
         except UNetSegError as error:
             self.message.show_error(str(error))
 
+    def _is_settled_or_says(self, what: str) -> bool:
+        """What is half of the old objects and half of the new ones is nothing to go on with."""
+        if not self.is_settled:
+            self.message.show_note(f"The objects are being made anew: {what} when that is done.")
+        return self.is_settled
+
     def _ask_for_table(self) -> None:
         segmentation = None if self.refinement is None else self.refinement.latest
-        if segmentation is None:
+        if segmentation is None or not self._is_settled_or_says("save the table"):
             return
         start_name = f"{_measured(segmentation).name.replace(' › ', '-')}.csv"
         path, _ = QFileDialog.getSaveFileName(self, "Save table", start_name, "Tables (*.csv)")
@@ -473,11 +490,16 @@ class SegmentDock(Dock):
         from napari_unet_seg._tables import table_request, table_steps
 
         segmentation = None if self.refinement is None else self.refinement.latest
-        if segmentation is None or self._job is not None:
+        if segmentation is None or self._job is not None or not self._is_settled_or_says("save the table"):
             return
-        request = segmentation.request
-        wish = table_request(_measured(segmentation).data, request.image, request.settings.channel, path)
-        job = start(table_steps(wish), f"Table of {request.image.name}", window=self, shows_errors=False)
+        try:
+            wish = table_request(_measured(segmentation).data, segmentation.request, path)
+        except UNetSegError as error:
+            self.message.show_error(str(error))
+            return
+        job = start(
+            table_steps(wish), f"Table of {segmentation.request.image.name}", window=self, shows_errors=False
+        )
         self.progress.follow(job, lambda what: Progress(f"{what}…", 0, 0))
         job.finished.connect(partial(self._end_table, job, path))
         self._job = job
@@ -490,11 +512,13 @@ class SegmentDock(Dock):
         elif job.result is not None:
             self.progress.say(f"Saved {job.result:,} objects in {path.name}.")
         self._show_state()
+        self._relabel_if_owed()
 
     def script(self) -> str:
         """Lines of Python that do what the rows say."""
         from napari_unet_seg._script import script_of
 
+        self._take_layer()
         info, where = self.model.info, self.place()
         if self._image is None or info is None or where is None:
             raise InputError(self.obstacle() or "There is nothing to segment.")

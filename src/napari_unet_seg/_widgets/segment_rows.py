@@ -122,6 +122,7 @@ class ModelRow(QWidget):
         column.addLayout(row)
         column.addWidget(self.said)
         self.models.currentIndexChanged.connect(self._change)
+        self.models.activated.connect(self._forget_problem)
         self.file_button.clicked.connect(self._choose_file)
         NEWS.changed.connect(self.reload)
         self.reload()
@@ -175,6 +176,11 @@ class ModelRow(QWidget):
             return
         self.models.addItem(f"{info.name} (file)", info)
         self.models.setCurrentIndex(self.models.count() - 1)
+
+    def _forget_problem(self) -> None:
+        """The model that is chosen already was chosen again: what was wrong with another one is over."""
+        if self.problem:
+            self._change()
 
     def _change(self) -> None:
         self.problem = ""

@@ -114,13 +114,15 @@ class Project:
         self._lock.release()
 
     def close_and_tidy(self) -> None:
-        """Close it, and remove the folder when it holds nothing but itself."""
+        """Close it, and remove the folder when it holds nothing, and does not say where work went on."""
         self.close()
         for leftover in _found(self.path, "*/.*"):
             shutil.rmtree(leftover, ignore_errors=True)
         for name in ("annotations", "trainings"):
             with contextlib.suppress(OSError):  # it is not empty, or not there
                 (self.path / name).rmdir()
+        if continued_in(self.path) is not None:
+            return
         if {path.name for path in _found(self.path, "*")} <= {_PROJECT_FILE, LOCK_FILE}:
             shutil.rmtree(self.path, ignore_errors=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from skimage.measure import regionprops_table
 from napari_unet_seg.core._label_checks import by, check_labels
 from napari_unet_seg.core.atomic import replacing
 from napari_unet_seg.core.errors import InputError
+from napari_unet_seg.core.steps import STOP, Stop, run_to_end
 
 Columns = dict[str, NDArray[Any]]
 
@@ -91,14 +92,46 @@ def region_table(
     InputError
         When labels are no labels, or image or spacing do not fit them.
     """
+    steps = region_table_steps(
+        labels, image, spacing=spacing, unit=unit, histogram_bins=histogram_bins, volume=volume
+    )
+    table = run_to_end(steps)
+    if table is None:
+        raise AssertionError("only who sends STOP gets nothing")
+    return table
+
+
+def region_table_steps(
+    labels: NDArray[np.integer[Any]],
+    image: Any | None = None,
+    *,
+    spacing: Sequence[float] | None = None,
+    unit: str = "pixel",
+    histogram_bins: int = 16,
+    volume: bool = False,
+) -> Generator[str, Stop | None, RegionTable | None]:
+    """Measure plane by plane; yields what it does. Send `STOP` to give up, which returns None.
+
+    As `region_table`.
+    """
     labels = np.asarray(labels)
     check_labels(labels)
     _check_fit(labels, image, volume=volume)
     scale = _scale(spacing, unit, 3 if volume else 2)
     planes = [()] if volume else list(np.ndindex(labels.shape[:-2]))
-    edges = _grey_edges(image, planes, histogram_bins) if image is not None else None
+    edges = None
+    if image is not None:
+        lowest, highest = np.inf, -np.inf
+        for number, plane in enumerate(planes, start=1):
+            if (yield f"Grey values of plane {number} of {len(planes)}") is STOP:
+                return None
+            low, high = _grey_range(_read(image, plane))
+            lowest, highest = min(lowest, low), max(highest, high)
+        edges = _grey_edges(lowest, highest, histogram_bins)
     parts = []
-    for plane in planes:
+    for number, plane in enumerate(planes, start=1):
+        if (yield f"Objects of plane {number} of {len(planes)}") is STOP:
+            return None
         grey = None if image is None else _read(image, plane)
         ids, numbered = _numbered(labels[plane])
         measured = _measure(numbered, grey, scale) | _histogram(numbered, len(ids), grey, edges)
@@ -192,14 +225,14 @@ def _place(plane: tuple[int, ...], n_rows: int) -> Columns:
     return {name: np.full(n_rows, index) for name, index in zip(names, plane, strict=True)}
 
 
-def _grey_edges(image: Any, planes: Sequence[tuple[int, ...]], n_bins: int) -> NDArray[np.float64]:
-    """Edges of the grey-level bins over the whole image, NaN and infinity aside."""
-    lowest, highest = np.inf, -np.inf
-    for plane in planes:
-        grey = _read(image, plane)
-        finite = grey[np.isfinite(grey)]
-        if finite.size:
-            lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
+def _grey_range(grey: NDArray[Any]) -> tuple[float, float]:
+    """Smallest and largest grey value, NaN and infinity aside; from infinity to its negative without any."""
+    finite = grey[np.isfinite(grey)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (np.inf, -np.inf)
+
+
+def _grey_edges(lowest: float, highest: float, n_bins: int) -> NDArray[np.float64]:
+    """Edges of the grey-level bins over the whole image."""
     if not lowest < highest:
         lowest, highest = (lowest, lowest + 1) if np.isfinite(lowest) else (0.0, 1.0)
     return np.linspace(lowest, highest, n_bins + 1)
