@@ -172,11 +172,20 @@ class LayerRecording(QObject):  # type: ignore[misc]
         self._note_old_tiff()
 
     def _put_back(self, boxes: dict[Index, list[Box]]) -> None:
-        if not self.saved.journal.is_begun:
+        if not self._is_journal_there:
             self._note_all()
+            self._are_notes_saved = False
         for plane, some in boxes.items():
             for box in some:
                 self._note_change(Change(plane, box))
+
+    @property
+    def _is_journal_there(self) -> bool:
+        """Whether what was written before is still on the disk."""
+        try:
+            return self.saved.journal.is_begun
+        except InputError:
+            return False
 
     def _note_unsaved_notes(self) -> None:
         self._are_notes_saved = False
