@@ -419,7 +419,7 @@ def test_taking_the_dock_out_stops_its_run_and_leaves_no_thread(
     assert job is not None
     viewer.window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: not {"Fine-tuning fresh", "Getting ready"} & thread_names(), timeout=LONG_MS)
-    assert not job.is_running
+    qtbot.waitUntil(lambda: not job.is_running, timeout=LONG_MS)  # which is told to this thread afterwards
     assert "em › preview" not in viewer.layers
 
 
